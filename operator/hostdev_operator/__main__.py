@@ -1,0 +1,125 @@
+"""The composition root: ``python -m hostdev_operator agent | controller | crds``.
+
+Each role imports only what it needs: the controller never loads libvirt, ``crds`` loads neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def _node_name(text: str) -> str:
+    """An empty name would select every assignment that is not bound at all, so it is refused here."""
+    if not _NODE_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a node name; in a pod set it from spec.nodeName by the downward API"
+        )
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hostdev_operator", description=__doc__.split("\n")[0])
+    roles = parser.add_subparsers(dest="role", required=True)
+    agent = roles.add_parser("agent", help="the agent of one node")
+    agent.add_argument("--node-name", required=True, type=_node_name, help="the Kubernetes node it runs on")
+    agent.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
+    agent.add_argument(
+        "--host-root",
+        type=Path,
+        default=Path("/"),
+        help="where the host's /proc and /sys are (default: %(default)s)",
+    )
+    agent.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/hostdev-operator"),
+        help="the journal; must survive restarts of agent and host (default: %(default)s)",
+    )
+    controller = roles.add_parser("controller", help="the controller, one for the cluster")
+    for role, port in ((agent, 9440), (controller, 9441)):
+        role.add_argument(
+            "--probe-address", default="127.0.0.1", help="for /healthz and /readyz (default: %(default)s)"
+        )
+        role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
+        role.add_argument("--log-format", choices=("human", "json"), default="human")
+        role.add_argument("--verbose", action="store_true", help="log debug messages")
+    crds = roles.add_parser("crds", help="write the CustomResourceDefinitions")
+    crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
+    return parser
+
+
+def _configure_logging(arguments: argparse.Namespace) -> None:
+    import kopf
+
+    chosen = kopf.LogFormat.JSON if arguments.log_format == "json" else kopf.LogFormat.FULL
+    kopf.configure(verbose=arguments.verbose, log_format=chosen)
+
+
+async def _agent(arguments: argparse.Namespace) -> None:
+    from .adapters.clock import SystemClock
+    from .adapters.crash import boundary_from_environment
+    from .adapters.hypervisor import LibvirtHypervisor
+    from .adapters.journal import Journal
+    from .adapters.kernel import Kernel
+    from .adapters.kube import KubeCluster
+    from .adapters.libvirt_connection import LibvirtConnection
+    from .ports import Host
+    from .shell.agent import Agent, Senses, run_agent
+    from .shell.probes import Probes
+
+    loop = asyncio.get_running_loop()
+
+    def host_changed() -> None:  # called in libvirt's event thread, perhaps before the agent is made
+        loop.call_soon_threadsafe(lambda: agent.host_changed())  # noqa: PLW0108 - agent is made below
+
+    connection = LibvirtConnection(arguments.connect, host_changed)
+    journal = Journal(arguments.state_dir)
+    journal.open()
+    kernel = Kernel(arguments.host_root)
+    host = Host(LibvirtHypervisor(connection), kernel, journal, SystemClock(), boundary_from_environment())
+    senses = Senses(connection.get, lambda: connection.connected, kernel.drivers)
+    cluster = KubeCluster("hostdev-agent", arguments.node_name)
+    agent = Agent(arguments.node_name, host, cluster, senses)
+    probes = Probes(arguments.probe_address, arguments.probe_port, agent.unready)
+    await run_agent(agent, arguments.node_name, probes)
+
+
+async def _controller(arguments: argparse.Namespace) -> None:
+    from .adapters.clock import SystemClock
+    from .adapters.kube import KubeCluster
+    from .shell.controller import Controller, run_controller
+    from .shell.probes import Probes
+
+    controller = Controller(KubeCluster("hostdev-controller", os.uname().nodename), SystemClock())
+    await run_controller(controller, Probes(arguments.probe_address, arguments.probe_port, controller.unready))
+
+
+def main() -> int:
+    """Parse the command line and run a role; 2 for wrong usage, 1 for a failure that is explained."""
+    os.environ["LC_ALL"] = "C"  # before libvirt is loaded: its messages are matched with the failure catalogue
+    arguments = _parser().parse_args()
+    if arguments.role == "crds":
+        from .api import crd
+
+        crd.write(arguments.output)
+        return 0
+    from .core.errors import HostError
+
+    _configure_logging(arguments)
+    try:
+        asyncio.run(_agent(arguments) if arguments.role == "agent" else _controller(arguments))
+    except HostError as error:
+        sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""The system's clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """Clock of ports.py."""
+
+    def now(self) -> str:
+        """RFC 3339 in UTC, to the second, as metav1.Time is."""
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

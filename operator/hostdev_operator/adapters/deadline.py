@@ -1,0 +1,45 @@
+"""Deadlines for calls that can hang in the kernel or in libvirtd: the caller goes on, the call is left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..core.errors import HostError
+from ..core.reasons import Reason
+
+T = TypeVar("T")
+
+#: Calls that may be under way at once, those that never return included. Beyond it new ones fail at once.
+MAX_CALLS = 32
+_slots = threading.BoundedSemaphore(MAX_CALLS)
+
+
+def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
+    """Run ``work`` in a thread of its own; HostError(reason) if it takes longer than ``seconds``.
+
+    A thread cannot be ended, so a call that hangs keeps its slot: ``what`` must name the device and the call, for the
+    message says who blocks. The thread is a daemon: it does not keep the agent from ending.
+    """
+    if not _slots.acquire(blocking=False):
+        raise HostError(reason, f"{what}: not tried, {MAX_CALLS} earlier calls have not returned")
+    done = threading.Event()
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller whatever it is
+            failure.append(error)
+        finally:
+            _slots.release()
+            done.set()
+
+    threading.Thread(target=run, name=what, daemon=True).start()
+    if not done.wait(seconds):
+        raise HostError(reason, f"{what} did not return within {seconds:.0f} s")
+    if failure:
+        raise failure[0]
+    return outcome[0]

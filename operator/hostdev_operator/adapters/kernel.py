@@ -1,0 +1,79 @@
+"""HostDevices of ports.py on a real (or, in tests, a made-up) /sys and /proc."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ..core.model import PciDevice, Platform, Use
+from ..core.pci import PciAddress
+from .hostuse import HostUse
+from .sysfs import PciSysfs
+
+_POLL_SECONDS = 0.05
+
+
+class Kernel:
+    """The host's kernel below ``host_root``: ``/`` on the host itself, ``/host`` in a pod that mounts it there."""
+
+    def __init__(self, host_root: Path) -> None:
+        self._root = host_root
+        self._pci = PciSysfs(host_root)
+        self._use = HostUse(host_root)
+
+    def devices(self) -> tuple[PciDevice, ...]:
+        """All PCI functions."""
+        return self._pci.devices()
+
+    def driver(self, address: PciAddress) -> str | None:
+        """The driver that is bound now."""
+        return self._pci.driver(address)
+
+    def wait_for_driver(self, address: PciAddress, wanted: str | None, seconds: float) -> str | None:
+        """Look until the driver is bound: sysfs has no events for it that a container would get."""
+        deadline = time.monotonic() + seconds
+        while True:
+            current = self.driver(address)
+            if wanted is None or current == wanted or time.monotonic() >= deadline:
+                return current
+            time.sleep(_POLL_SECONDS)
+
+    def drivers(self) -> tuple[tuple[PciAddress, str | None], ...]:
+        """Who is bound where, cheaply: binds from outside raise no libvirt event, so they are looked for."""
+        folder = self._root / "sys/bus/pci/devices"
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        return tuple((a, self.driver(a)) for a in map(PciAddress.parse, names))
+
+    def platform(self) -> Platform:
+        """What assignments need of the host."""
+        sys = self._root / "sys"
+        groups = sys / "kernel/iommu_groups"
+        unsafe = sys / "module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+        return Platform(
+            iommu=groups.is_dir() and any(groups.iterdir()),
+            interrupt_remapping=self._interrupt_remapping(),
+            unsafe_interrupts=unsafe.exists() and unsafe.read_text().strip() == "Y",
+            vfio=(sys / "bus/pci/drivers/vfio-pci").is_dir(),
+        )
+
+    def _interrupt_remapping(self) -> bool | None:
+        """On x86 remapped interrupts have chips named IR-... (arch/x86, irq_remapping); None elsewhere."""
+        try:
+            text = (self._root / "proc/interrupts").read_text()
+        except OSError:
+            return None
+        if " IR-" in text:
+            return True
+        return False if "IO-APIC" in text or "PCI-MSI" in text else None
+
+    def uses(self) -> tuple[Use, ...]:
+        """What the host itself needs."""
+        return self._use.uses()
+
+    def block_device(self, path: str) -> frozenset[PciAddress] | None:
+        """The PCI controllers under a block device."""
+        return self._use.block_device(path)
+
+    def interface(self, name: str) -> frozenset[PciAddress]:
+        """The PCI devices under an interface."""
+        return self._use.interface(name)

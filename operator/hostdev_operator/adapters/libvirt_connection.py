@@ -1,0 +1,103 @@
+"""One libvirt connection that comes back: events, keepalive, reconnect.
+
+Order matters (libvirt, "Event loop"): the event implementation is registered before the first open, and one thread
+runs it; callbacks arrive in that thread and must return at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from ..core import reasons
+from ..core.errors import HostError
+from . import deadline
+
+log = logging.getLogger(__name__)
+
+OPEN_SECONDS = 15.0
+_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 5, 3
+_event_loop_started = threading.Lock()
+
+
+def _start_event_loop() -> None:
+    """Once for the process; a second call does nothing."""
+    if not _event_loop_started.acquire(blocking=False):
+        return
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # errors are raised; not printed as well
+    libvirt.virEventRegisterDefaultImpl()
+
+    def run() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=run, name="libvirt events", daemon=True).start()
+
+
+class LibvirtConnection:
+    """Opens the connection when it is asked for, and tells ``on_change`` of everything that happens behind it."""
+
+    def __init__(self, uri: str, on_change: Callable[[], None]) -> None:
+        self._uri = uri
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open, without trying."""
+        return self._connection is not None
+
+    def get(self) -> Any:
+        """The open connection; HostError LibvirtUnavailable if it cannot be opened."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection
+
+    def _open(self) -> Any:
+        _start_event_loop()
+        what = f"opening {self._uri}"
+        try:
+            connection = deadline.call(lambda: libvirt.open(self._uri), OPEN_SECONDS, reasons.LIBVIRT_UNAVAILABLE, what)
+        except libvirt.libvirtError as error:
+            raise HostError(reasons.LIBVIRT_UNAVAILABLE, f"{what}: {error}") from error
+        self._subscribe(connection)
+        log.info("connected to libvirt at %s", self._uri)
+        return connection
+
+    def _subscribe(self, connection: Any) -> None:
+        changed = self._changed
+        connection.registerCloseCallback(self._closed, connection)
+        for event in (
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
+        ):
+            connection.domainEventRegisterAny(None, event, changed, None)
+        # not every driver has these: test:// has no keepalive
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, changed, None)
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, changed, None)
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT)
+
+    def _changed(self, *_details: object) -> None:
+        self._on_change()
+
+    def _closed(self, connection: Any, reason: int, _opaque: object) -> None:
+        log.warning("libvirt closed the connection (reason %d)", reason)
+        self.lost(connection)
+
+    def lost(self, connection: Any) -> None:
+        """This connection is dead: the next ``get`` opens a new one."""
+        if self._connection is connection:
+            self._connection = None
+            self._on_change()

@@ -1,0 +1,135 @@
+"""DeviceHost: what one node's agent sees, written by it under the node's name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .common import AddressText, Conditions, DriverName, GuestName, Model, Uuid
+
+
+class NamedId(Model):
+    """A vendor or product as nodedev-dumpxml gives it."""
+
+    id: Annotated[str, Field(max_length=6)] = Field(description="The number, for example 0x8086.")
+    name: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description="The name in the PCI ID database; absent if it is not in there."
+    )
+
+
+class SriovStatus(Model):
+    """The device's part in SR-IOV."""
+
+    role: Literal["PF", "VF"] = Field(description="PF: physical function. VF: virtual function.")
+    total_vfs: int | None = Field(default=None, description="PF: how many VFs it can have.", alias="totalVFs")
+    num_vfs: int | None = Field(default=None, description="PF: how many VFs it has now.", alias="numVFs")
+    pf: AddressText | None = Field(default=None, description="VF: address of its PF.")
+    index: int | None = Field(default=None, description="VF: its index on the PF, from 0.")
+
+
+class HolderStatus(Model):
+    """Who has the device."""
+
+    kind: Literal["Guest", "Assignment", "HostDriver", "VFIO"] = Field(
+        description="Guest: in a guest's XML. Assignment: claimed by a DeviceAssignment. HostDriver: a driver of"
+        " the host. VFIO: bound to vfio-pci without a guest or an assignment."
+    )
+    name: Annotated[str, Field(max_length=320)] = Field(
+        description="The guest's name, the assignment's namespace/name, or the driver's name."
+    )
+
+
+class DeviceEntry(Model):
+    """One PCI device."""
+
+    address: AddressText = Field(description="PCI address, for example 0000:01:00.0.")
+    name: Annotated[str, Field(max_length=32)] = Field(description="libvirt's name: pci_0000_01_00_0.")
+    class_: Annotated[str, Field(max_length=8)] = Field(
+        alias="class", description="PCI class code, for example 0x020000 (Ethernet controller)."
+    )
+    vendor: NamedId = Field(description="Vendor.")
+    product: NamedId = Field(description="Product.")
+    driver: DriverName | None = Field(default=None, description="Kernel driver bound now; absent if none.")
+    iommu_group: int | None = Field(default=None, description="IOMMU group; absent without an IOMMU.")
+    numa_node: int | None = Field(default=None, description="NUMA node; absent if the host has none.")
+    sriov: SriovStatus | None = Field(default=None, description="PF or VF; absent for other devices.")
+    holder: HolderStatus | None = Field(default=None, description="Who has it; absent if nobody.")
+    host_use: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="Why the host needs it, so that it cannot be assigned; absent otherwise."
+    )
+
+
+class GroupMember(Model):
+    """One member of an IOMMU group."""
+
+    address: AddressText = Field(description="PCI address.")
+    role: Literal["Endpoint", "Bridge", "RootPort", "HostBridge"] = Field(
+        description="Endpoints are claimed together. Bridges and root ports stay with the host."
+    )
+
+
+class GroupEntry(Model):
+    """One IOMMU group."""
+
+    number: int = Field(description="Number on this boot.")
+    members: Annotated[tuple[GroupMember, ...], Field(max_length=256)] = Field(description="All members.")
+
+
+class GuestDevice(Model):
+    """A host PCI device in a guest's XML."""
+
+    address: AddressText = Field(description="Address on the host.")
+    live: bool = Field(description="In the running guest.")
+    persistent: bool = Field(description="In the persistent XML.")
+
+
+class GuestEntry(Model):
+    """One guest, whoever made it."""
+
+    name: GuestName = Field(description="Name.")
+    uuid: Uuid = Field(description="UUID.")
+    active: bool = Field(description="Whether it runs.")
+    persistent: bool = Field(description="Whether it has a persistent definition.")
+    devices: Annotated[tuple[GuestDevice, ...], Field(max_length=1024)] = Field(
+        default=(), description="Host PCI devices that it has or will have."
+    )
+
+
+class OrphanEntry(Model):
+    """A record whose DeviceAssignment is gone from the API without a release; nothing is done by itself."""
+
+    uid: Annotated[str, Field(max_length=64)] = Field(description="UID of the assignment that is gone.")
+    assignment: Annotated[str, Field(max_length=320)] = Field(description="Its namespace/name.")
+    address: AddressText = Field(description="The device that is still claimed.")
+
+
+class DeviceHostStatus(Model):
+    """The node as its agent sees it."""
+
+    conditions: Conditions = Field(
+        default=(),
+        description="IOMMUReady, InterruptRemappingReady, VFIOReady, LibvirtReady: what assignments need, each with"
+        " what is missing and how to mend it.",
+    )
+    summary: Annotated[str, Field(max_length=128)] | None = Field(
+        default=None, description="Counts for kubectl get: devices, groups, guests."
+    )
+    devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=4096)] = Field(
+        default=(), description="All PCI devices."
+    )
+    groups: Annotated[tuple[GroupEntry, ...], Field(max_length=4096)] = Field(
+        default=(), description="All IOMMU groups."
+    )
+    guests: Annotated[tuple[GuestEntry, ...], Field(max_length=4096)] = Field(
+        default=(), description="All guests, also those of virsh, virt-install and virt-manager."
+    )
+    orphans: Annotated[tuple[OrphanEntry, ...], Field(max_length=1024)] = Field(
+        default=(), description="Records whose assignment is gone from the API; their devices stay claimed."
+    )
+
+
+class DeviceHost(Model):
+    """The host PCI devices, IOMMU groups and guests of the node of the same name. Written by its agent."""
+
+    status: DeviceHostStatus | None = Field(default=None, description="What the agent sees.")

@@ -1,0 +1,83 @@
+"""The typed actions that plans consist of. Each states what it finds and what it leaves; each is idempotent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .model import VFIO_DRIVER
+from .pci import PciAddress
+from .record import Record
+
+
+@dataclass(frozen=True)
+class WriteRecord:
+    """Store the record durably. Always the first action that a plan has."""
+
+    record: Record
+
+    def __str__(self) -> str:
+        return f"record {len(self.record.members)} endpoint(s) for {self.record.owner}"
+
+
+@dataclass(frozen=True)
+class DetachDriver:
+    """Take a device from its host driver and bind it to vfio-pci (nodedev-detach)."""
+
+    address: PciAddress
+    driver: str
+
+    def __str__(self) -> str:
+        return f"detach {self.address} from {self.driver} to {VFIO_DRIVER}"
+
+
+@dataclass(frozen=True)
+class AddHostdev:
+    """Add the hostdev to the guest's persistent XML (attach-device --config)."""
+
+    domain_uuid: str
+    address: PciAddress
+    alias: str
+    managed: bool
+    driver: str | None
+
+    def __str__(self) -> str:
+        return f"add {self.address} to the persistent XML of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class RemoveHostdev:
+    """Remove the hostdev from the guest's persistent XML (detach-device --config)."""
+
+    domain_uuid: str
+    address: PciAddress
+    alias: str | None
+
+    def __str__(self) -> str:
+        return f"remove {self.address} from the persistent XML of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class ReturnDriver:
+    """Give a device back from vfio-pci (nodedev-reattach) and verify that ``driver`` is bound.
+
+    ``driver`` None: it had none before. The kernel may bind one on its own then; that is the host's policy.
+    """
+
+    address: PciAddress
+    driver: str | None
+
+    def __str__(self) -> str:
+        return f"return {self.address} to {self.driver or 'the host (it had no driver)'}"
+
+
+@dataclass(frozen=True)
+class DropRecord:
+    """Forget the record: everything is given back. Always the last action that a plan has."""
+
+    uid: str
+
+    def __str__(self) -> str:
+        return f"drop the record of {self.uid}"
+
+
+Action = WriteRecord | DetachDriver | AddHostdev | RemoveHostdev | ReturnDriver | DropRecord

@@ -1,0 +1,61 @@
+"""Where an assignment belongs: the controller's decision, from what the nodes' agents report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..api.deviceassignment import DeviceAssignmentSpec, DomainReference
+from ..api.devicehost import DeviceHostStatus, GuestEntry
+from . import reasons
+from .checks import Refusal
+from .intent import address_of
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The node whose agent acts, and the guest's pinned identity."""
+
+    node_name: str
+    domain_uuid: str
+    domain_name: str
+
+
+def bind(spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus]) -> Binding | Refusal:
+    """The one node that has the guest; a refusal where there is none, or several. ``hosts``: node -> its status."""
+    if spec.source.pci is None:
+        return Refusal(reasons.INVALID_SOURCE, "the source names no device: set source.pci")
+    try:
+        address_of(spec.source.pci)
+    except ValueError as error:
+        return Refusal(reasons.INVALID_SOURCE, str(error))
+    if spec.node_name is not None and spec.node_name not in hosts:
+        return Refusal(
+            reasons.NODE_NOT_FOUND,
+            f"no agent reports a node {spec.node_name!r} (kubectl get devicehosts); is the agent running there?",
+        )
+    candidates = {spec.node_name: hosts[spec.node_name]} if spec.node_name is not None else hosts
+    found = [
+        Binding(node, guest.uuid, guest.name)
+        for node, status in sorted(candidates.items())
+        for guest in status.guests
+        if _is_meant(guest, spec.domain)
+    ]
+    wanted = f"name {spec.domain.name!r}" if spec.domain.name is not None else f"UUID {spec.domain.uuid}"
+    if not found:
+        where = f"node {spec.node_name}" if spec.node_name else "any node"
+        return Refusal(
+            reasons.GUEST_NOT_FOUND,
+            f"no guest with {wanted} on {where}; define it (virsh define) or correct spec.domain",
+        )
+    if len(found) > 1:
+        nodes = ", ".join(f"{b.node_name} ({b.domain_uuid})" for b in found)
+        return Refusal(
+            reasons.GUEST_AMBIGUOUS,
+            f"guests with {wanted} are on several nodes: {nodes}; make a new assignment with spec.nodeName",
+        )
+    return found[0]
+
+
+def _is_meant(guest: GuestEntry, domain: DomainReference) -> bool:
+    return guest.name == domain.name if domain.name is not None else guest.uuid == domain.uuid

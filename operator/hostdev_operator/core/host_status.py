@@ -1,0 +1,158 @@
+"""The status of a DeviceHost, computed from an observation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..api.common import Condition
+from ..api.devicehost import (
+    DeviceEntry,
+    DeviceHostStatus,
+    GroupEntry,
+    GroupMember,
+    GuestDevice,
+    GuestEntry,
+    HolderStatus,
+    NamedId,
+    OrphanEntry,
+    SriovStatus,
+)
+from . import reasons
+from .conditions import condition
+from .model import VFIO_DRIVER, Guest, Observation, PciDevice, Platform
+from .pci import PciAddress
+from .record import Record
+
+Names = Mapping[PciAddress, tuple[str | None, str | None]]
+
+
+def host_status(
+    host: Observation, names: Names, orphans: tuple[Record, ...], libvirt_trouble: str | None
+) -> DeviceHostStatus:
+    """The status without times. ``names`` are vendor and product names; ``libvirt_trouble`` None means it answers."""
+    devices = sorted(host.devices.values(), key=lambda d: d.address)
+    counts = f"{len(devices)} devices, {len(host.groups)} groups, {len(host.guests)} guests"
+    return DeviceHostStatus(
+        conditions=(*_platform_conditions(host.platform), _libvirt(libvirt_trouble)),
+        summary=counts,
+        devices=tuple(_device(d, host, names) for d in devices),
+        groups=tuple(
+            GroupEntry(
+                number=number,
+                members=tuple(GroupMember(address=str(m.address), role=m.role.value) for m in members),
+            )
+            for number, members in host.groups.items()
+        ),
+        guests=tuple(_guest(g) for g in sorted(host.guests, key=lambda g: g.name)),
+        orphans=tuple(OrphanEntry(uid=r.uid, assignment=r.owner, address=str(r.address)) for r in orphans),
+    )
+
+
+def _platform_conditions(platform: Platform) -> tuple[Condition, ...]:
+    iommu = (
+        condition("IOMMUReady", True, "IOMMUEnabled", "the IOMMU is on and devices have groups")
+        if platform.iommu
+        else condition(
+            "IOMMUReady",
+            False,
+            reasons.IOMMU_DISABLED,
+            "no IOMMU groups: enable VT-d or AMD-Vi in the firmware, add intel_iommu=on (Intel) to the kernel's"
+            " command line, and reboot",
+        )
+    )
+    vfio = (
+        condition("VFIOReady", True, "VFIOLoaded", "the vfio-pci driver is loaded")
+        if platform.vfio
+        else condition(
+            "VFIOReady",
+            False,
+            reasons.VFIO_MODULE_MISSING,
+            "the vfio-pci driver is not loaded: modprobe vfio-pci, and list it in /etc/modules-load.d",
+        )
+    )
+    return iommu, _interrupt_remapping(platform), vfio
+
+
+def _interrupt_remapping(platform: Platform) -> Condition:
+    kind = "InterruptRemappingReady"
+    if platform.interrupt_remapping:
+        return condition(kind, True, "InterruptsRemapped", "interrupt remapping is on")
+    if platform.unsafe_interrupts:
+        return condition(
+            kind,
+            False,
+            "UnsafeInterruptsAllowed",
+            "no interrupt remapping, and allow_unsafe_interrupts is set: every guest with a device is trusted",
+        )
+    if platform.interrupt_remapping is None:
+        return condition(kind, None, "CannotTell", "/proc/interrupts does not tell on this machine")
+    return condition(
+        kind,
+        False,
+        reasons.INTERRUPT_REMAPPING_UNAVAILABLE,
+        "no interrupt remapping: enable it (x2APIC, VT-d) in the firmware; assignments are refused",
+    )
+
+
+def _libvirt(trouble: str | None) -> Condition:
+    if trouble is None:
+        return condition("LibvirtReady", True, "Connected", "libvirt answers")
+    return condition(
+        "LibvirtReady",
+        False,
+        reasons.LIBVIRT_UNAVAILABLE,
+        f"{trouble}; what is shown of guests is from before. Start libvirtd (systemctl start libvirtd)",
+    )
+
+
+def holder(device: PciDevice, host: Observation) -> HolderStatus | None:
+    """Who has a device: a guest before an assignment before a driver of the host."""
+    guests = host.holders(device.address)
+    if guests:
+        return HolderStatus(kind="Guest", name=guests[0].name)
+    record = next((r for _, r in sorted(host.records.items()) if r.covers(device.address)), None)
+    if record:
+        return HolderStatus(kind="Assignment", name=record.owner)
+    if device.driver == VFIO_DRIVER:
+        return HolderStatus(kind="VFIO", name=VFIO_DRIVER)
+    return HolderStatus(kind="HostDriver", name=device.driver) if device.driver else None
+
+
+def _device(device: PciDevice, host: Observation, names: Names) -> DeviceEntry:
+    vendor, product = names.get(device.address, (None, None))
+    uses = "; ".join(use.what for use in host.uses if use.address == device.address)
+    return DeviceEntry(
+        address=str(device.address),
+        name=device.address.libvirt_name,
+        class_=f"0x{device.class_code:06x}",
+        vendor=NamedId(id=f"0x{device.vendor:04x}", name=vendor),
+        product=NamedId(id=f"0x{device.product:04x}", name=product),
+        driver=device.driver,
+        iommu_group=device.iommu_group,
+        numa_node=device.numa_node,
+        sriov=_sriov(device),
+        holder=holder(device, host),
+        host_use=uses[:512] or None,
+    )
+
+
+def _sriov(device: PciDevice) -> SriovStatus | None:
+    if device.physfn:
+        return SriovStatus(role="VF", pf=str(device.physfn), index=device.vf_index)
+    if device.total_vfs:
+        return SriovStatus(role="PF", total_vfs=device.total_vfs, num_vfs=device.num_vfs)
+    return None
+
+
+def _guest(guest: Guest) -> GuestEntry:
+    live = {h.address for h in guest.live}
+    config = {h.address for h in guest.config}
+    return GuestEntry(
+        name=guest.name,
+        uuid=guest.uuid,
+        active=guest.active,
+        persistent=guest.persistent,
+        devices=tuple(
+            GuestDevice(address=str(a), live=a in live, persistent=a in config) for a in sorted(live | config)
+        ),
+    )

@@ -1,0 +1,147 @@
+"""Plans: what to do on this host, as a pure function of intent, record and observation.
+
+The same functions serve the agent, a dry run and the tests. A plan without actions says that host and persistent XML
+stand as asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from . import reasons
+from .actions import Action, AddHostdev, DetachDriver, DropRecord, RemoveHostdev, ReturnDriver, WriteRecord
+from .checks import CHECKS, SUBJECTS, Case, Refusal, first_refusal
+from .intent import ALIAS_PREFIX, Intent
+from .model import VFIO_DRIVER, Guest, Hostdev, Observation, PciDevice
+from .record import Member, Record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered actions, possibly none."""
+
+    actions: tuple[Action, ...] = ()
+
+
+def plan_assign(intent: Intent, host: Observation) -> Plan | Refusal:
+    """What is left to do so that the guest has the device in its persistent XML and the whole group is claimed."""
+    case = Case(intent, host.records.get(intent.uid), host)
+    if refusal := first_refusal(case, SUBJECTS):
+        return refusal
+    actions = _assign_actions(case)
+    if not actions:
+        return Plan()
+    return first_refusal(case, CHECKS) or Plan(actions)
+
+
+def _assign_actions(case: Case) -> tuple[Action, ...]:
+    intent, device = case.intent, case.device
+    actions: list[Action] = []
+    record = _record(case)
+    if record != case.record:
+        actions.append(WriteRecord(record))
+    held = case.mates if intent.managed else (*case.mates, device)
+    for endpoint in held:
+        must_move = endpoint.on_host_driver or (endpoint is device and endpoint.driver != VFIO_DRIVER)
+        if must_move:
+            actions.append(DetachDriver(endpoint.address, endpoint.driver or ""))
+    guest = case.host.guest(intent.domain_uuid)
+    if guest and not our_hostdev(guest, guest.config, intent.uid, record):
+        actions.append(AddHostdev(intent.domain_uuid, intent.address, intent.alias, intent.managed, intent.driver))
+    return tuple(actions)
+
+
+def _record(case: Case) -> Record:
+    """The record as it must stand before anything is changed.
+
+    A driver that was recorded once stays; an endpoint that had none and has one now gets that one back.
+    """
+    intent, old = case.intent, case.record
+    guest = case.host.guest(intent.domain_uuid)
+    members = tuple(_member(d, old.member(d.address) if old else None) for d in (case.device, *case.mates))
+    if old is None:
+        return Record(
+            uid=intent.uid,
+            namespace=intent.namespace,
+            name=intent.name,
+            address=intent.address,
+            domain_uuid=intent.domain_uuid,
+            domain_name=guest.name if guest else intent.domain_name or "",
+            managed=intent.managed,
+            members=members,
+        )
+    gone = tuple(m for m in old.members if m.address not in case.host.devices)
+    merged = (*members, *gone)
+    return old if set(merged) == set(old.members) else old.with_members(merged)
+
+
+def _member(device: PciDevice, recorded: Member | None) -> Member:
+    if recorded and (recorded.driver is not None or not device.on_host_driver):
+        return recorded
+    if recorded:
+        return replace(recorded, driver=device.driver)
+    return Member(device.address, device.vendor, device.product, device.driver)
+
+
+def plan_release(uid: str, host: Observation) -> Plan | Refusal:
+    """What is left to do so that nothing of the assignment remains; a refusal says what it waits for."""
+    record = host.records.get(uid)
+    if refusal := _still_held(uid, record, host):
+        return refusal
+    actions: list[Action] = []
+    for guest in host.guests:
+        mine = our_hostdev(guest, guest.config, uid, record)
+        if mine:
+            actions.append(RemoveHostdev(guest.uuid, mine.address, mine.alias))
+    if record:
+        for member in reversed(record.members):
+            device = host.devices.get(member.address)
+            if device and device.driver == VFIO_DRIVER and member.driver != VFIO_DRIVER:
+                actions.append(ReturnDriver(member.address, member.driver))
+        actions.append(DropRecord(uid))
+    return Plan(tuple(actions))
+
+
+def _still_held(uid: str, record: Record | None, host: Observation) -> Refusal | None:
+    for guest in host.guests:
+        live = our_hostdev(guest, guest.live, uid, record)
+        if live:
+            return Refusal(
+                reasons.GUEST_RUNNING,
+                f"guest {guest.name} runs and holds {live.address}: it is given back when the guest is shut off"
+                f" (virsh shutdown {guest.name})",
+            )
+        for hostdev in guest.live:
+            if record and record.covers(hostdev.address):
+                return Refusal(
+                    reasons.GROUP_IN_USE,
+                    f"guest {guest.name} runs and holds {hostdev.address} of the claimed IOMMU group: the group is"
+                    f" given back when the guest is shut off (virsh shutdown {guest.name})",
+                )
+    return None
+
+
+def our_hostdev(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: Record | None) -> Hostdev | None:
+    """The assignment's own hostdev in a guest: by its alias, or by the record if the alias was edited away."""
+    for hostdev in hostdevs:
+        if hostdev.alias == ALIAS_PREFIX + uid:
+            return hostdev
+    if record and guest.uuid == record.domain_uuid:
+        return next((h for h in hostdevs if h.address == record.address), None)
+    return None
+
+
+def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:
+    """Everything that an assignment's fate depends on; a failed one is not tried again while this is equal."""
+    device = host.devices.get(intent.address)
+    group = host.group_of(device) if device else ()
+    addresses = {d.address for d in group}
+    return (
+        intent,
+        group,
+        host.guest(intent.domain_uuid),
+        host.platform,
+        tuple(g for g in host.guests if any(g.uses(a) for a in addresses)),
+        tuple(u for u in host.uses if u.address in addresses),
+        host.unknown_use,
+    )

@@ -1,0 +1,1 @@
+"""observe -> plan -> apply -> report, over ports. Synchronous: the shell runs it in threads."""

@@ -1,0 +1,198 @@
+"""One assignment on its node: observe, plan, apply, report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from ..api.common import Condition
+from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
+from ..core import conditions, reasons
+from ..core.assignment_status import Outcome, assignment_status, record_from_status
+from ..core.checks import Refusal
+from ..core.errors import HostError
+from ..core.intent import Intent, address_of
+from ..core.model import Observation
+from ..core.plan import Plan, inputs, plan_assign, plan_release
+from ..core.reasons import Retry
+from ..ports import Host
+from .apply import apply
+from .locks import NamedLocks
+from .observe import observe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A DeviceAssignment that is bound to this node, as the API server has it."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    deleting: bool
+    spec: DeviceAssignmentSpec
+    status: DeviceAssignmentStatus
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out: the status to be written, and whether everything is given back.
+
+    ``retry`` says when to try again where nothing on the host will tell.
+    """
+
+    status: DeviceAssignmentStatus
+    released: bool = False
+    retry: Retry = Retry.ON_EVENT
+
+
+class AssignmentReconciler:
+    """Brings the host to what assignments ask for. Thread-safe; remembers failed runs, and nothing else."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._locks = NamedLocks()
+        self._failures: dict[str, tuple[tuple[object, ...], Refusal]] = {}
+
+    def reconcile(self, obj: Assignment) -> Result:
+        """One run for one assignment. Never raises HostError: what went wrong is in the result."""
+        try:
+            intent = _intent(obj)
+        except ValueError as error:
+            return self._result(obj, None, None, Outcome(refused=Refusal(reasons.INVALID_SOURCE, str(error))))
+        try:
+            with self._locks.hold(self._lock_names(intent)):
+                self._take_up_record(obj)
+                return self._release(obj, intent) if obj.deleting else self._assign(obj, intent)
+        except HostError as error:
+            return self._result(obj, intent, None, Outcome(failed=Refusal(error.reason, error.message)))
+
+    def forget(self, uid: str) -> None:
+        """The assignment is gone: remember nothing of it."""
+        self._failures.pop(uid, None)
+
+    def _lock_names(self, intent: Intent) -> frozenset[str]:
+        group = next((d.iommu_group for d in self._host.devices.devices() if d.address == intent.address), None)
+        return frozenset({f"group/{group}", f"domain/{intent.domain_uuid}"})
+
+    def _take_up_record(self, obj: Assignment) -> None:
+        """A node that lost its state directory, or has an older copy, takes the published record."""
+        copy = obj.status.record
+        if copy is None:
+            return
+        own = self._host.records.load().get(obj.uid)
+        if own is None or own.sequence < copy.sequence:
+            log.warning("%s/%s: taking the record from its status: the journal has none", obj.namespace, obj.name)
+            self._host.records.save(record_from_status(copy, obj.uid, obj.namespace, obj.name))
+
+    def _assign(self, obj: Assignment, intent: Intent) -> Result:
+        host = observe(self._host)
+        plan = plan_assign(intent, host)
+        if isinstance(plan, Refusal):
+            return self._result(obj, intent, host, Outcome(refused=plan))
+        if not plan.actions:
+            self._failures.pop(obj.uid, None)
+            return self._result(obj, intent, host, Outcome())
+        known = self._failures.get(obj.uid)
+        if known and known[0] == inputs(intent, host) and known[1].reason.retry is not Retry.BACKOFF:
+            return self._result(obj, intent, host, Outcome(failed=known[1], rolled_back=True))
+        return self._carry_out(obj, intent, plan)
+
+    def _carry_out(self, obj: Assignment, intent: Intent, plan: Plan) -> Result:
+        _log_plan(obj, "assign", plan)
+        try:
+            apply(plan, self._host, "assign")
+        except HostError as error:
+            log.warning("%s/%s: %s: %s", obj.namespace, obj.name, error.reason, error.message)
+            return self._after_failure(obj, intent, Refusal(error.reason, error.message))
+        self._failures.pop(obj.uid, None)
+        host = observe(self._host)
+        again = plan_assign(intent, host)
+        outcome = Outcome(refused=again) if isinstance(again, Refusal) else Outcome()
+        return self._result(obj, intent, host, outcome)
+
+    def _after_failure(self, obj: Assignment, intent: Intent, failure: Refusal) -> Result:
+        """Roll back once, as a whole group, unless libvirt is away or the guest has the device already."""
+        if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
+            return self._result(obj, intent, None, Outcome(failed=failure))
+        host = observe(self._host)
+        record = host.records.get(obj.uid)
+        guest = host.guest(intent.domain_uuid)
+        rolled_back = False
+        if record and not (guest and guest.uses(intent.address)):
+            undo = plan_release(obj.uid, host)
+            if isinstance(undo, Plan):
+                failure = self._roll_back(obj, undo, failure)
+                host = observe(self._host)
+                rolled_back = obj.uid not in host.records
+        self._failures[obj.uid] = (inputs(intent, host), failure)
+        return self._result(obj, intent, host, Outcome(failed=failure, rolled_back=rolled_back))
+
+    def _roll_back(self, obj: Assignment, undo: Plan, failure: Refusal) -> Refusal:
+        _log_plan(obj, "rollback", undo)
+        try:
+            apply(undo, self._host, "rollback")
+        except HostError as error:
+            log.warning("%s/%s: rollback: %s: %s", obj.namespace, obj.name, error.reason, error.message)
+            return replace(
+                failure,
+                message=f"{failure.message}; and rolling back failed: {error.reason}: {error.message}",
+            )
+        return failure
+
+    def _release(self, obj: Assignment, intent: Intent) -> Result:
+        host = observe(self._host)
+        plan = plan_release(obj.uid, host)
+        if isinstance(plan, Refusal):
+            return self._result(obj, intent, host, Outcome(refused=plan))
+        _log_plan(obj, "release", plan)
+        try:
+            apply(plan, self._host, "release")
+        except HostError as error:
+            log.warning("%s/%s: %s: %s", obj.namespace, obj.name, error.reason, error.message)
+            after = None if error.reason is reasons.LIBVIRT_UNAVAILABLE else observe(self._host)
+            return self._result(obj, intent, after, Outcome(failed=Refusal(error.reason, error.message)))
+        self.forget(obj.uid)
+        return Result(DeviceAssignmentStatus(), released=True)
+
+    def _result(self, obj: Assignment, intent: Intent | None, host: Observation | None, outcome: Outcome) -> Result:
+        """The status from what is there; where nothing could be observed, the old one with Ready=False."""
+        status = assignment_status(intent, host, outcome) if intent and host else _old_status_but(obj.status, outcome)
+        stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
+        status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
+        retry = outcome.trouble.reason.retry if outcome.trouble else Retry.ON_EVENT
+        return Result(status, retry=retry)
+
+
+def _intent(obj: Assignment) -> Intent:
+    if obj.spec.source.pci is None or obj.status.domain_uuid is None:
+        raise ValueError("the assignment is bound without a device or a guest's UUID; delete it and make a new one")
+    return Intent(
+        uid=obj.uid,
+        namespace=obj.namespace,
+        name=obj.name,
+        address=address_of(obj.spec.source.pci),
+        domain_uuid=obj.status.domain_uuid,
+        domain_name=obj.spec.domain.name,
+        managed=obj.spec.managed,
+        driver=obj.spec.driver.name if obj.spec.driver else None,
+    )
+
+
+def _old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssignmentStatus:
+    trouble = outcome.trouble
+    ours: tuple[Condition, ...] = tuple(
+        c for c in old.conditions if c.type not in (conditions.ACCEPTED, conditions.READY)
+    )
+    if trouble:
+        ours = (*ours, conditions.condition(conditions.READY, False, trouble.reason, trouble.message))
+    return DeviceAssignmentStatus(
+        device=old.device, iommu_group=old.iommu_group, record=old.record, guest=old.guest, conditions=ours
+    )
+
+
+def _log_plan(obj: Assignment, phase: str, plan: Plan) -> None:
+    for action in plan.actions:
+        log.info("%s/%s: %s: %s", obj.namespace, obj.name, phase, action)

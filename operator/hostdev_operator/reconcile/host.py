@@ -1,0 +1,46 @@
+"""The node's DeviceHost: what the agent sees, whether libvirt answers or not."""
+
+from __future__ import annotations
+
+from ..api.devicehost import DeviceHostStatus
+from ..core.conditions import stamp
+from ..core.errors import HostError
+from ..core.host_status import Names, host_status
+from ..core.model import Guest
+from ..core.pci import PciAddress
+from ..ports import Host
+from .observe import observe, observe_without_libvirt
+
+
+class HostReporter:
+    """Computes the DeviceHost's status; keeps device names, which never change, and the guests seen last."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._names: dict[PciAddress, tuple[int, int, tuple[str | None, str | None]]] = {}
+        self._guests: tuple[Guest, ...] = ()
+
+    def status(self, old: DeviceHostStatus, alive: frozenset[str] | None) -> DeviceHostStatus:
+        """The status now. ``alive``: UIDs of the assignments that the API has for this node; None: not known yet."""
+        trouble: str | None = None
+        try:
+            seen = observe(self._host)
+            self._guests = seen.guests
+            self._learn_names(tuple(seen.devices))
+        except HostError as error:
+            trouble = error.message
+            seen = observe_without_libvirt(self._host, self._guests)
+        orphans = tuple(r for uid, r in sorted(seen.records.items()) if alive is not None and uid not in alive)
+        status = host_status(seen, self._known_names(), orphans, trouble)
+        stamped = stamp(status.conditions, old.conditions, self._host.clock.now(), None)
+        return status.model_copy(update={"conditions": stamped})
+
+    def _learn_names(self, addresses: tuple[PciAddress, ...]) -> None:
+        """Node device XML costs about 10 ms a device: it is read once for each device, not at each look."""
+        ids = {d.address: (d.vendor, d.product) for d in self._host.devices.devices()}
+        new = tuple(a for a in addresses if a in ids and self._names.get(a, (None, None))[:2] != ids[a])
+        for address, names in (self._host.hypervisor.names(new) if new else {}).items():
+            self._names[address] = (*ids[address], names)
+
+    def _known_names(self) -> Names:
+        return {address: names for address, (_, _, names) in self._names.items()}

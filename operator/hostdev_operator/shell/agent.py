@@ -1,0 +1,251 @@
+"""The node agent: what comes in (watch, libvirt, drivers) becomes keys in a queue; what comes out becomes status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from ..api import API_VERSION
+from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
+from ..api.devicehost import DeviceHostStatus
+from ..core import conditions
+from ..core.errors import HostError
+from ..core.reasons import Retry
+from ..ports import Body, Cluster, ClusterError, Host
+from ..reconcile.assignment import Assignment, AssignmentReconciler, Result
+from ..reconcile.host import HostReporter
+from . import runner
+from .objects import ObjectCache
+from .probes import Probes
+from .queue import KeyedQueue
+
+log = logging.getLogger(__name__)
+
+FIELD_MANAGER = "hostdev-agent"
+_SETTLE_SECONDS = 0.5
+_DRIVER_SCAN_SECONDS = 2.0
+_LIBVIRT_RETRY_SECONDS = 2.0
+_REPORT_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Senses:
+    """How the agent notices changes on its host that no one tells it of."""
+
+    connect: Callable[[], object]  # opens libvirt if it is closed; raises HostError
+    connected: Callable[[], bool]
+    drivers: Callable[[], object]  # a value that changes when a driver is bound or unbound
+
+
+class Agent:
+    """One node's agent. Everything here runs in the event loop; the engine runs in threads."""
+
+    def __init__(self, node: str, host: Host, cluster: Cluster, senses: Senses) -> None:
+        self._node = node
+        self._host = host
+        self._cluster = cluster
+        self._senses = senses
+        self._reconciler = AssignmentReconciler(host)
+        self._reporter = HostReporter(host)
+        self._objects = ObjectCache()
+        self._doubtful: set[str] = set()
+        self._listed = False
+        self._host_status = DeviceHostStatus()
+        self._reported = False
+        self._dirty = asyncio.Event()
+        self.queue = KeyedQueue(self._work)
+
+    # -- what comes in ------------------------------------------------------------------------------------------
+
+    def seen(self, event: str | None, body: Body) -> None:
+        """An event of the watch. DELETED also means that the object left the selector: asked for, not believed."""
+        uid = body["metadata"]["uid"]
+        if event == "DELETED":
+            self._doubtful.add(uid)
+            self.queue.add(uid)
+        elif self._objects.put(body):
+            self.queue.add(uid)
+
+    def host_changed(self) -> None:
+        """Something happened on the host: look at everything again. Any assignment may be concerned."""
+        for uid in self._objects:
+            self.queue.add(uid)
+        self._dirty.set()
+
+    def unready(self) -> str | None:
+        """For the readiness probe."""
+        if not self._senses.connected():
+            return "libvirt does not answer"
+        return None if self._reported else "the DeviceHost has not been written yet"
+
+    # -- background tasks ---------------------------------------------------------------------------------------
+
+    async def watch_libvirt(self) -> None:
+        """Keep the connection open: connecting is news, and so is losing it."""
+        was = False
+        while True:
+            try:
+                await asyncio.to_thread(self._senses.connect)
+            except HostError as error:
+                if was:
+                    log.warning("%s", error.message)
+            now = self._senses.connected()
+            if now != was:
+                self.host_changed()
+            was = now
+            await asyncio.sleep(_LIBVIRT_RETRY_SECONDS)
+
+    async def watch_drivers(self) -> None:
+        """Drivers bound or unbound from outside raise no libvirt event: compare the links in sysfs."""
+        before = await asyncio.to_thread(self._senses.drivers)
+        while True:
+            await asyncio.sleep(_DRIVER_SCAN_SECONDS)
+            now = await asyncio.to_thread(self._senses.drivers)
+            if now != before:
+                before = now
+                self.host_changed()
+
+    async def list_bound(self) -> None:
+        """Once: without the whole list nobody can tell whether a record's assignment is gone."""
+        bodies = await runner.until_it_works("listing assignments", lambda: self._cluster.bound_assignments(self._node))
+        for body in bodies:
+            self.seen(None, body)
+        self._listed = True
+        self._dirty.set()
+
+    async def report_host(self) -> None:
+        """Write the DeviceHost when something changed, after things have settled."""
+        bodies = await runner.until_it_works("reading DeviceHosts", self._cluster.hosts)
+        mine = next((b for b in bodies if b["metadata"]["name"] == self._node), {})
+        self._host_status = DeviceHostStatus.model_validate(mine.get("status") or {})
+        self._dirty.set()
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if not self.queue.idle and self._reported:
+                self._dirty.set()
+                continue
+            try:
+                await self._report_host()
+            except (ClusterError, HostError) as error:
+                log.warning("DeviceHost %s: %s; trying again", self._node, error)
+                await asyncio.sleep(_REPORT_RETRY_SECONDS)
+                self._dirty.set()
+
+    async def _report_host(self) -> None:
+        alive = frozenset(self._objects) if self._listed else None
+        status = await asyncio.to_thread(self._reporter.status, self._host_status, alive)
+        if status != self._host_status:
+            await self._cluster.apply_host_status(self._node, status.wire())
+        self._host_status = status
+        self._reported = True
+
+    # -- one assignment -----------------------------------------------------------------------------------------
+
+    async def _work(self, uid: str) -> Retry:
+        body = self._objects.get(uid)
+        if body is None:
+            return Retry.ON_EVENT
+        body = await self._still_bound(body)
+        if body is None:
+            self._objects.remove(uid)
+            self._reconciler.forget(uid)
+            self._dirty.set()
+            return Retry.ON_EVENT
+        obj = parse(body)
+        result = await asyncio.to_thread(self._reconciler.reconcile, obj)
+        try:
+            await self._report(body, obj, result)
+        except ClusterError as error:
+            log.warning("%s/%s: status not written: %s", obj.namespace, obj.name, error)
+            return Retry.BACKOFF
+        return result.retry
+
+    async def _still_bound(self, body: Body) -> Body | None:
+        """The newest body if it is bound to this node. A DELETED event is believed only after a look."""
+        meta = body["metadata"]
+        bound_here = body.get("status", {}).get("nodeName") == self._node
+        if bound_here and meta["uid"] not in self._doubtful:
+            return body
+        now = await self._cluster.get_assignment(meta["namespace"], meta["name"])
+        self._doubtful.discard(meta["uid"])
+        if now is None or now["metadata"]["uid"] != meta["uid"]:
+            return None
+        self._objects.put(now)
+        return now if now.get("status", {}).get("nodeName") == self._node else None
+
+    async def _report(self, body: Body, obj: Assignment, result: Result) -> None:
+        if result.released:
+            self._host.boundary("release: before: clear the binding")
+            await self._cluster.clear_binding(body)
+            self._host.boundary("release: cleared")
+            await self._tell(body, "Released", "the device and its group are given back", warning=False)
+            self._objects.remove(obj.uid)
+            self._dirty.set()
+            return
+        old = ours(obj.status)
+        if ours(result.status) == old:
+            return
+        phase = "release" if obj.deleting else "assign"
+        self._host.boundary(f"{phase}: before: write the status")
+        self._objects.put(await self._cluster.apply_assignment_status(body, result.status.wire(), FIELD_MANAGER))
+        self._host.boundary(f"{phase}: status written")
+        self._dirty.set()
+        for changed in conditions.changed(result.status.conditions, old.conditions):
+            if changed.type == conditions.READY:
+                await self._tell(body, changed.reason, changed.message, warning=changed.status != "True")
+
+    async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
+        await self._cluster.event(body, kind="DeviceAssignment", warning=warning, reason=reason, message=message)
+
+
+def parse(body: Body) -> Assignment:
+    """The object as the engine takes it."""
+    meta = body["metadata"]
+    return Assignment(
+        uid=meta["uid"],
+        namespace=meta["namespace"],
+        name=meta["name"],
+        generation=meta["generation"],
+        deleting="deletionTimestamp" in meta,
+        spec=DeviceAssignmentSpec.model_validate(body["spec"]),
+        status=DeviceAssignmentStatus.model_validate(body.get("status") or {}),
+    )
+
+
+def ours(status: DeviceAssignmentStatus) -> DeviceAssignmentStatus:
+    """The part of the status that the agent writes: without the binding and the controller's condition.
+
+    In order of type: the API server merges the lists of two writers as it likes.
+    """
+    mine = sorted((c for c in status.conditions if c.type != conditions.ACCEPTED), key=lambda c: c.type)
+    return status.model_copy(update={"node_name": None, "domain_uuid": None, "conditions": tuple(mine)})
+
+
+async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
+    """Run until kopf is told to stop (SIGTERM, SIGINT)."""
+    registry = runner.registry()
+
+    @kopf.on.event(API_VERSION, "deviceassignments", registry=registry)
+    async def assignment_event(event: Any, **_: Any) -> None:
+        agent.seen(event["type"], event["object"])
+
+    await probes.start()
+    try:
+        await runner.run(
+            registry,
+            runner.settings(f"status.nodeName={node}"),
+            agent.queue.run,
+            agent.watch_libvirt,
+            agent.watch_drivers,
+            agent.list_bound,
+            agent.report_host,
+        )
+    finally:
+        await probes.stop()

@@ -1,0 +1,70 @@
+"""What both roles share: kopf's settings, login, and the life of background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import kopf
+
+from ..api import API_VERSION
+from ..ports import ClusterError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_RETRY_SECONDS = 2.0
+
+
+def registry() -> kopf.OperatorRegistry:
+    """A registry of our own with the two ways to log in: a pod's service account, or KUBECONFIG."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    return made
+
+
+def settings(field_selector: str | None) -> kopf.OperatorSettings:
+    """Watch and nothing else: no scanning, no peering, no events or annotations by kopf.
+
+    ``field_selector`` applies to DeviceAssignments, on the server's side.
+    """
+    made = kopf.OperatorSettings()
+    made.scanning.disabled = True
+    made.peering.standalone = True
+    made.posting.enabled = False
+    made.watching.server_timeout = 300
+    if field_selector:
+        # item assignment: replacing the mapping breaks kopf's watcher; a string key is ignored without a word
+        made.watching.field_selectors[(API_VERSION, "deviceassignments")] = field_selector
+    return made
+
+
+async def run(
+    made: kopf.OperatorRegistry,
+    configured: kopf.OperatorSettings,
+    *tasks: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Run kopf and the tasks until one of them ends; an error of a task ends the program."""
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(task()) for task in tasks]
+        try:
+            await kopf.operator(registry=made, settings=configured, standalone=True, clusterwide=True)
+        finally:
+            for task in running:
+                task.cancel()
+
+
+async def until_it_works(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Call until the API server answers: at start it may be away, or the CRDs may not be there yet."""
+    while True:
+        try:
+            return await call()
+        except ClusterError as error:
+            log.warning("%s: %s; trying again", what, error)
+            await asyncio.sleep(_RETRY_SECONDS)

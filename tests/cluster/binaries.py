@@ -1,0 +1,166 @@
+"""The programs of the test control plane: etcd, kube-apiserver and kubectl.
+
+Where ``KUBEBUILDER_ASSETS`` is set (the convention of controller-runtime's envtest) they are taken from
+there. Otherwise they are built once from the Go modules pinned in ``control-plane/`` and kept in the user's
+cache directory.
+
+``python -m tests.cluster.binaries`` prints the folder as its last line; progress goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str], None]
+"""Takes one line of progress, without a line end."""
+
+_SOURCES = Path(__file__).parent / "control-plane"
+_VERSION_VARIABLES = "k8s.io/component-base/version"
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A program and how it is built; ``seconds`` was measured on two cores with nothing cached."""
+
+    name: str
+    package: str
+    seconds: int
+
+
+# kubectl comes after kube-apiserver: its time is what is left once the packages that they share are compiled.
+_PROGRAMS = (
+    _Program("etcd", "./etcd", 80),
+    _Program("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 350),
+    _Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", 35),
+)
+
+
+class BinariesError(RuntimeError):
+    """The programs are missing and cannot be built; the message says what to do."""
+
+
+def ensure(progress: Progress = print) -> Path:
+    """Return the folder that holds etcd, kube-apiserver and kubectl, building them the first time.
+
+    A first build takes minutes and needs Go and access to the Go modules; parallel callers wait for each
+    other. Raises BinariesError when KUBEBUILDER_ASSETS lacks a program, when there is no ``go``, or when the
+    build fails.
+    """
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets:
+        return _from_assets(Path(assets))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
+    folder = cache / f"control-plane-{_inputs_hash()}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock"), progress):
+        # Another process may have built it while this one waited for the lock.
+        if not folder.is_dir():
+            _build(folder, progress)
+    return folder
+
+
+def _from_assets(folder: Path) -> Path:
+    missing = [program.name for program in _PROGRAMS if not os.access(folder / program.name, os.X_OK)]
+    if missing:
+        message = f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}; unset it to build from source"
+        raise BinariesError(message)
+    return folder
+
+
+def _inputs_hash() -> str:
+    """Hash all that decides what gets built, so that a changed pin or flag never finds the old programs."""
+    digest = hashlib.sha256()
+    for source in sorted(_SOURCES.rglob("*")):
+        if source.is_file():
+            digest.update(f"{source.relative_to(_SOURCES)}\0{source.stat().st_size}\0".encode())
+            digest.update(source.read_bytes())
+    digest.update(repr((platform.machine(), _build_flags())).encode())
+    return digest.hexdigest()[:16]
+
+
+def _build_flags() -> list[str]:
+    return ["-p", "2", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", _linker_flags()]
+
+
+def _linker_flags() -> str:
+    """Stamp the version: without it kube-apiserver calls itself v0.0.0 and its minor version is empty."""
+    go_mod = (_SOURCES / "go.mod").read_text(encoding="utf-8")
+    pin = re.search(r"^\s*(?:require )?k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)$", go_mod, re.MULTILINE)
+    if pin is None:
+        message = f"{_SOURCES / 'go.mod'} does not pin k8s.io/kubernetes"
+        raise BinariesError(message)
+    stamps = {"gitVersion": f"v{'.'.join(pin.groups())}", "gitMajor": pin[1], "gitMinor": pin[2]}
+    return " ".join(["-s -w", *(f"-X {_VERSION_VARIABLES}.{key}={value}" for key, value in stamps.items())])
+
+
+@contextlib.contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold an exclusive lock; the kernel releases it when this process ends, however it ends."""
+    with path.open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that builds the test control plane")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(folder: Path, progress: Progress) -> None:
+    """Build next to ``folder`` and rename at the end, so that a broken build never looks like a whole one."""
+    go = shutil.which("go")
+    if go is None:
+        message = (
+            "no `go` on PATH, and the test control plane is built with it: install Go 1.26 or newer, "
+            "or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
+        )
+        raise BinariesError(message)
+    partial = folder.with_suffix(".partial")
+    # Left by a build that was killed; nobody else works on it, as this process holds the lock.
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    started = time.monotonic()
+    progress(f"building the test control plane in {folder.parent} (once, about 8 minutes on two cores)")
+    for program in _PROGRAMS:
+        progress(f"building {program.name} (about {program.seconds} s when nothing is cached)")
+        begun = time.monotonic()
+        _run([go, "build", *_build_flags(), "-o", str(partial / program.name), program.package], environment)
+        progress(f"built {program.name} in {time.monotonic() - begun:.0f} s")
+    partial.rename(folder)
+    progress(f"built the test control plane in {time.monotonic() - started:.0f} s")
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
+    process = subprocess.run(
+        command, cwd=_SOURCES, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if process.returncode != 0:
+        tail = "\n".join(process.stdout.decode(errors="replace").splitlines()[-30:])
+        message = f"{' '.join(command)} failed with {process.returncode}:\n{tail}"
+        raise BinariesError(message)
+
+
+def _main() -> None:
+    try:
+        folder = ensure(lambda line: print(line, file=sys.stderr, flush=True))
+    except BinariesError as error:
+        sys.exit(str(error))
+    print(folder)
+
+
+if __name__ == "__main__":
+    _main()
