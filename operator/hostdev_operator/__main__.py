@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -60,6 +61,9 @@ def _configure_logging(arguments: argparse.Namespace) -> None:
 
     chosen = kopf.LogFormat.JSON if arguments.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=arguments.verbose, log_format=chosen)
+    if not arguments.verbose:
+        for chatty in ("httpx2", "kopf.objects"):  # one line for each request, and for each event of the watch
+            logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 async def _agent(arguments: argparse.Namespace) -> None:
@@ -84,7 +88,7 @@ async def _agent(arguments: argparse.Namespace) -> None:
     journal.open()
     kernel = Kernel(arguments.host_root)
     host = Host(LibvirtHypervisor(connection), kernel, journal, SystemClock(), boundary_from_environment())
-    senses = Senses(connection.get, lambda: connection.connected, kernel.drivers)
+    senses = Senses(connection.get, lambda: connection.connected, kernel.fingerprint)
     cluster = KubeCluster("hostdev-agent", arguments.node_name)
     agent = Agent(arguments.node_name, host, cluster, senses)
     probes = Probes(arguments.probe_address, arguments.probe_port, agent.unready)

@@ -78,9 +78,7 @@ def make_certificates(folder: Path, addresses: tuple[str, ...], names: tuple[str
 def _openssl(*args: str) -> None:
     program = shutil.which("openssl")
     if program is None:
-        message = (
-            "no `openssl` on PATH, which makes the test control plane's certificates: apt-get install openssl"
-        )
+        message = "no `openssl` on PATH, which makes the test control plane's certificates: apt-get install openssl"
         raise OpensslError(message)
     # `req -CA` came with OpenSSL 3.0 (Debian 12, Ubuntu 22.04).
     process = subprocess.run([program, *args], capture_output=True, text=True, check=False)

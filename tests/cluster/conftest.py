@@ -21,9 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ControlPlane]:
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Run one control plane for the session; the first one on a machine builds its programs for minutes."""
     # Its writer keeps the real terminal, so that a long build is seen in spite of pytest's output capture.
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")

@@ -98,9 +98,7 @@ class ControlPlane:
         """Return the control plane itself, already running."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Stop both programs."""
         self.stop()
 
@@ -157,9 +155,7 @@ class ControlPlane:
         )
         if check and done.returncode != 0:
             command = f"kubectl {' '.join(args)}"
-            raise KubectlError(
-                f"{command} failed with {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}"
-            )
+            raise KubectlError(f"{command} failed with {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}")
         return done
 
     def kubeconfig(self, name: str, token: str, server: str | None = None) -> Path:
@@ -213,9 +209,7 @@ class ControlPlane:
         pod = self._ensure({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
         found = (pod["spec"].get("nodeName"), pod["spec"]["serviceAccountName"])
         if found != (node_name, service_account):
-            raise ControlPlaneError(
-                f"pod {namespace}/{pod_name} exists with node and service account {found}"
-            )
+            raise ControlPlaneError(f"pod {namespace}/{pod_name} exists with node and service account {found}")
         bound = f"--bound-object-kind=Pod --bound-object-name={pod_name} --duration=24h".split()
         return self._token(namespace, service_account, *bound, f"--bound-object-uid={pod['metadata']['uid']}")
 

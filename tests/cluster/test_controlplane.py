@@ -56,16 +56,12 @@ def test_it_is_ready_and_knows_its_version(control_plane: ControlPlane) -> None:
 
 def test_a_field_selector_finds_objects_by_the_node_in_their_status(control_plane: ControlPlane) -> None:
     control_plane.kubectl("create", "--filename=-", stdin=json.dumps(PROBE_DEFINITION))
-    control_plane.kubectl(
-        "wait", "--for=condition=Established", "crd/probes.test.hostdev.dev", "--timeout=30s"
-    )
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/probes.test.hostdev.dev", "--timeout=30s")
     for node in ("n7", "n8"):
         probe = {"apiVersion": "test.hostdev.dev/v1", "kind": "Probe", "metadata": {"name": f"on-{node}"}}
         control_plane.kubectl("create", "--filename=-", stdin=json.dumps(probe))
         status = json.dumps({"status": {"nodeName": node}})
-        control_plane.kubectl(
-            "patch", "probe", f"on-{node}", "--subresource=status", "--type=merge", "--patch", status
-        )
+        control_plane.kubectl("patch", "probe", f"on-{node}", "--subresource=status", "--type=merge", "--patch", status)
 
     found = control_plane.kubectl("get", "probes", "--field-selector=status.nodeName=n7", "--output=name")
 
@@ -117,9 +113,7 @@ def test_the_audit_log_shows_writes_and_refused_writes_but_no_reads(control_plan
     while {user: seen(user) for user in expected} != expected and time.monotonic() < deadline:
         time.sleep(0.05)
     assert {user: seen(user) for user in expected} == expected
-    assert all(
-        isinstance(entry, AuditEntry) and entry.time >= since for entry in control_plane.writes(since=since)
-    )
+    assert all(isinstance(entry, AuditEntry) and entry.time >= since for entry in control_plane.writes(since=since))
 
 
 def test_objects_outlive_an_api_server_that_goes_away(control_plane: ControlPlane) -> None:
@@ -133,7 +127,4 @@ def test_objects_outlive_an_api_server_that_goes_away(control_plane: ControlPlan
     assert gone.returncode != 0
     assert "refused" in gone.stderr
     assert control_plane.url == url
-    assert (
-        control_plane.kubectl("get", "configmap", "lasting", "--output=name").stdout.strip()
-        == "configmap/lasting"
-    )
+    assert control_plane.kubectl("get", "configmap", "lasting", "--output=name").stdout.strip() == "configmap/lasting"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ..core.errors import HostError
 from ..core.model import PciDevice, Platform, Use
 from ..core.pci import PciAddress
 from .hostuse import HostUse
@@ -38,11 +39,18 @@ class Kernel:
                 return current
             time.sleep(_POLL_SECONDS)
 
-    def drivers(self) -> tuple[tuple[PciAddress, str | None], ...]:
-        """Who is bound where, cheaply: binds from outside raise no libvirt event, so they are looked for."""
+    def fingerprint(self) -> tuple[object, ...]:
+        """Differs when a driver was bound or unbound, or when the host's own use of devices changed.
+
+        Neither raises a libvirt event, so they are looked for; this costs a few hundred small reads.
+        """
         folder = self._root / "sys/bus/pci/devices"
         names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        return tuple((a, self.driver(a)) for a in map(PciAddress.parse, names))
+        drivers = tuple((a, self.driver(a)) for a in map(PciAddress.parse, names))
+        try:
+            return drivers, self.uses()
+        except HostError as error:
+            return drivers, error.message
 
     def platform(self) -> Platform:
         """What assignments need of the host."""

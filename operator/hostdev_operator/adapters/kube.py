@@ -5,6 +5,7 @@ finalizer that the controller owns.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -160,7 +161,7 @@ class KubeCluster:
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{meta['name'][:200]}.", "namespace": namespace},
+            "metadata": {"name": f"{meta['name'][:200]}.{time.time_ns():x}", "namespace": namespace},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": f"{GROUP}/{self._component}",
             "reportingInstance": self._instance[:128],

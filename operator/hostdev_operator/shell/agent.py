@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "hostdev-agent"
 _SETTLE_SECONDS = 0.5
-_DRIVER_SCAN_SECONDS = 2.0
+_SCAN_SECONDS = 3.0
 _LIBVIRT_RETRY_SECONDS = 2.0
 _REPORT_RETRY_SECONDS = 5.0
 
@@ -39,7 +39,7 @@ class Senses:
 
     connect: Callable[[], object]  # opens libvirt if it is closed; raises HostError
     connected: Callable[[], bool]
-    drivers: Callable[[], object]  # a value that changes when a driver is bound or unbound
+    fingerprint: Callable[[], object]  # differs when a driver, or the host's own use of devices, changed
 
 
 class Agent:
@@ -100,12 +100,12 @@ class Agent:
             was = now
             await asyncio.sleep(_LIBVIRT_RETRY_SECONDS)
 
-    async def watch_drivers(self) -> None:
-        """Drivers bound or unbound from outside raise no libvirt event: compare the links in sysfs."""
-        before = await asyncio.to_thread(self._senses.drivers)
+    async def watch_kernel(self) -> None:
+        """Drivers bound by hand, routes and mounts raise no libvirt event: look for them."""
+        before = await asyncio.to_thread(self._senses.fingerprint)
         while True:
-            await asyncio.sleep(_DRIVER_SCAN_SECONDS)
-            now = await asyncio.to_thread(self._senses.drivers)
+            await asyncio.sleep(_SCAN_SECONDS)
+            now = await asyncio.to_thread(self._senses.fingerprint)
             if now != before:
                 before = now
                 self.host_changed()
@@ -243,7 +243,7 @@ async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
             runner.settings(f"status.nodeName={node}"),
             agent.queue.run,
             agent.watch_libvirt,
-            agent.watch_drivers,
+            agent.watch_kernel,
             agent.list_bound,
             agent.report_host,
         )

@@ -1,0 +1,45 @@
+"""Fixtures of the laboratory: one host for each test module, and its logs when a test fails."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.host import LabHost
+from tests.lab.image import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+LOGS = REPOSITORY / "build" / "lab-logs"
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note at the test that one of its phases failed, so that the fixture below sees it."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LabHost]:
+    """One laboratory host for the whole module: a boot costs about 20 s."""
+    with LabHost.boot(tmp_path_factory.mktemp("lab")) as host:
+        yield host
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_failures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect the laboratory's logs into build/lab-logs/<test>/ when a test that used it fails."""
+    yield
+    host = request.node.funcargs.get("lab")
+    if isinstance(host, LabHost) and request.node.stash.get(FAILED, False):
+        folder: Path = LOGS / re.sub(r"[^\w.-]+", "_", request.node.name)
+        host.collect_logs(folder)
+        print(f"the laboratory's logs: {folder}")

@@ -1,0 +1,98 @@
+"""One whole system for all tests of this folder: a boot of the lab host and a start of the agent cost 45 s."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import binaries
+from tests.cluster.controlplane import ControlPlane
+from tests.lab.host import LabHost
+from tests.system.stack import REPOSITORY, Stack
+
+LOGS = REPOSITORY / "build" / "system-logs"
+FAILED = pytest.StashKey[bool]()
+E1000 = "8086:100e"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever is in this folder needs both parts."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("lab")
+            item.add_marker("cluster")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note at the test that one of its phases failed, for the fixture that collects logs."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Control plane, controller, lab host and agent, started once."""
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    programs = binaries.ensure(reporter.write_line if reporter else print)
+    folder = tmp_path_factory.mktemp("system")
+    with (
+        ControlPlane.start(folder / "control-plane", programs) as plane,
+        LabHost.boot(folder / "lab") as lab,
+        Stack.start(folder, lab, plane) as made,
+    ):
+        made.wait_host()
+        yield made
+
+
+@pytest.fixture
+def system(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The running system; afterwards everything that the test made is released, and the host is as before."""
+    before = drivers(stack.lab)
+    yield stack
+    if request.node.stash.get(FAILED, False):
+        folder = LOGS / re.sub(r"[^\w.-]+", "_", request.node.name)
+        stack.lab.collect_logs(folder)
+        (folder / "stack.txt").write_text(stack.describe())
+    clean(stack)
+    assert drivers(stack.lab) == before
+    assert stack.lab.run("ls /var/lib/hostdev-operator/assignments").stdout == ""
+
+
+def clean(stack: Stack) -> None:
+    """Guests off, assignments released, guests undefined."""
+    lab = stack.lab
+    lab.run("virsh -q version > /dev/null 2>&1 || lab-libvirtd start")
+    if not (stack.agent and stack.agent.alive()):
+        stack.start_agent()
+    lab.run("for g in $(virsh -q list --name); do virsh -q destroy $g; done")
+    stack.plane.kubectl("delete", "deviceassignments", "--all", "--wait=false")
+    stack.wait(
+        "all assignments to be gone",
+        lambda: not stack.plane.kubectl("get", "deviceassignments", "-A", "-o", "name").stdout,
+    )
+    lab.run("for g in $(virsh -q list --all --name); do virsh -q undefine $g; done")
+
+
+def drivers(lab: LabHost) -> str:
+    """Which driver every PCI device has, by sysfs."""
+    return lab.run(
+        "cd /sys/bus/pci/devices; for d in *; do echo $d $(basename $(readlink $d/driver) 2>&1); done"
+    ).stdout
+
+
+@pytest.fixture
+def device(stack: Stack) -> str:
+    """One of the two NICs behind the PCI bridge, in one IOMMU group with it."""
+    return stack.lab.find_devices(E1000)[0]
+
+
+@pytest.fixture
+def mate(stack: Stack) -> str:
+    """The other one."""
+    return stack.lab.find_devices(E1000)[1]

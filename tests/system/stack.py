@@ -1,0 +1,207 @@
+"""The whole system: control plane and controller on this machine, the agent in the laboratory host.
+
+Agent and controller run with the roles that manifests/base ships; the agent's token is bound to a pod on its node, as
+a kubelet would give it. The administrator's token is the tests' own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.cluster import processes
+from tests.cluster.controlplane import ControlPlane
+from tests.lab.host import LabHost
+from tests.lab.process import Process
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAMESPACE = "hostdev-system"
+NODE = "lab"
+AGENT_USER = f"system:serviceaccount:{NAMESPACE}:hostdev-agent"
+CONTROLLER_USER = f"system:serviceaccount:{NAMESPACE}:hostdev-controller"
+
+_KUBECONFIG = "/etc/hostdev-operator/kubeconfig"
+_SOURCE = "/opt/hostdev-operator"
+#: What the DaemonSet's securityContext gives: uid 0, NET_ADMIN, no new privileges, nothing else.
+_PRIVILEGES = "setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs"
+
+
+class StackError(AssertionError):
+    """Something that was waited for did not come; the message has what was seen instead."""
+
+
+@dataclass
+class Stack:
+    """Control plane, controller, laboratory host and agent."""
+
+    plane: ControlPlane
+    lab: LabHost
+    folder: Path
+    agent: Process | None = None
+    _controller: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @classmethod
+    def start(cls, folder: Path, lab: LabHost, plane: ControlPlane) -> Self:
+        """Install CRDs and roles, start the controller, put the code into the lab host and start the agent."""
+        stack = cls(plane, lab, folder)
+        stack.install()
+        stack.start_controller()
+        stack.start_agent()
+        return stack
+
+    def install(self) -> None:
+        """`kubectl apply -k manifests/base`, and the agent's kubeconfig and code in the lab host."""
+        self.plane.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "manifests/base"))
+        self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        token = self.plane.pod_bound_token(NAMESPACE, "hostdev-agent", f"agent-{NODE}", NODE)
+        kubeconfig = self.plane.kubeconfig(f"agent-{NODE}", token, self.plane.guest_url)
+        self.lab.put(kubeconfig, _KUBECONFIG)
+        self.lab.put_python(REPOSITORY / "operator", _SOURCE)
+
+    # -- programs -----------------------------------------------------------------------------------------------
+
+    def start_controller(self) -> None:
+        """Run the controller on this machine."""
+        token = self.plane.service_account_token(NAMESPACE, "hostdev-controller")
+        kubeconfig = self.plane.kubeconfig("controller", token)
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(REPOSITORY / "operator")}
+        with self.controller_log.open("ab") as log:
+            self._controller = processes.die_with_parent(
+                [sys.executable, "-m", "hostdev_operator", "controller", "--probe-port", "0"],
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+            )
+
+    @property
+    def controller_log(self) -> Path:
+        """What the controller printed."""
+        return self.folder / "controller.log"
+
+    def stop_controller(self) -> None:
+        """End the controller in order."""
+        if self._controller:
+            processes.end(self._controller, 20)
+            self._controller = None
+
+    def start_agent(self, environment: Mapping[str, str] | None = None, arguments: str = "") -> Process:
+        """Run the agent in the lab host with the DaemonSet's privileges, and no more."""
+        command = f"{_PRIVILEGES} python3 -m hostdev_operator agent --node-name {NODE} {arguments}"
+        variables = {"KUBECONFIG": _KUBECONFIG, "PYTHONPATH": _SOURCE, **(environment or {})}
+        self.agent = self.lab.spawn(f"exec {command}", "agent", variables)
+        return self.agent
+
+    def stop_agent(self) -> None:
+        """End the agent in order, so that it gives its lock up."""
+        if self.agent and self.agent.alive():
+            self.agent.kill(15)
+            self.agent.wait(60)
+
+    def restart_agent(self, environment: Mapping[str, str] | None = None) -> Process:
+        """End the agent and start a new one."""
+        self.stop_agent()
+        return self.start_agent(environment)
+
+    def stop(self) -> None:
+        """End the controller; lab and control plane belong to whoever made them."""
+        self.stop_controller()
+
+    def __enter__(self) -> Self:
+        """The running system."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End what was started here."""
+        self.stop()
+
+    # -- resources ----------------------------------------------------------------------------------------------
+
+    def apply(self, manifest: str) -> None:
+        """`kubectl apply -f -`."""
+        self.plane.kubectl("apply", "-f", "-", stdin=manifest)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One object; KubectlError if it does not exist."""
+        body: dict[str, Any] = json.loads(self.plane.kubectl("get", kind, name, "-o", "json").stdout)
+        return body
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether the object is there."""
+        return bool(self.plane.kubectl("get", kind, name, "--ignore-not-found", "-o", "name").stdout)
+
+    def delete(self, name: str) -> None:
+        """Ask for the deletion of an assignment, without waiting for it."""
+        self.plane.kubectl("delete", "deviceassignment", name, "--wait=false")
+
+    def condition(self, name: str, kind: str = "Ready") -> dict[str, str]:
+        """One condition of an assignment; empty if it is not there."""
+        conditions = self.get("deviceassignment", name).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == kind), {})
+
+    def wait(self, what: str, test: Callable[[], object], seconds: float = 120) -> None:
+        """Wait until a test is true, looking several times a second; StackError with what there was instead."""
+        deadline = time.monotonic() + seconds
+        while not test():
+            if time.monotonic() > deadline:
+                raise StackError(f"not within {seconds:.0f} s: {what}\n{self.describe()}")
+            if self._controller and self._controller.poll() is not None:
+                raise StackError(f"the controller ended:\n{self.controller_log.read_text()[-3000:]}")
+            time.sleep(0.2)
+
+    def wait_condition(self, name: str, kind: str, status: str, reason: str | None = None, seconds: float = 120) -> str:
+        """Wait until a condition is as stated; returns its message."""
+
+        def test() -> bool:
+            found = self.condition(name, kind)
+            return found.get("status") == status and reason in (None, found.get("reason"))
+
+        self.wait(f"{name}: {kind}={status} {reason or ''}", test, seconds)
+        return self.condition(name, kind).get("message", "")
+
+    def wait_gone(self, name: str, seconds: float = 120) -> None:
+        """Wait until an assignment is deleted for good."""
+        self.wait(f"{name} to be gone", lambda: not self.exists("deviceassignment", name), seconds)
+
+    def wait_host(self, seconds: float = 180) -> dict[str, Any]:
+        """Wait until the node's DeviceHost is written; returns its status."""
+        self.wait("the DeviceHost", lambda: self.exists("devicehost", NODE), seconds)
+        status: dict[str, Any] = self.get("devicehost", NODE).get("status", {})
+        return status
+
+    def wait_guest_listed(self, name: str, seconds: float = 60) -> None:
+        """Wait until the DeviceHost lists a guest."""
+
+        def test() -> bool:
+            guests = self.get("devicehost", NODE).get("status", {}).get("guests", [])
+            return any(g["name"] == name for g in guests)
+
+        self.wait(f"guest {name} in the DeviceHost", test, seconds)
+
+    def describe(self) -> str:
+        """Everything that explains a failure: objects, and the end of both logs."""
+        objects = self.plane.kubectl("get", "deviceassignments", "-A", "-o", "yaml", check=False).stdout
+        agent = self.agent.log()[-4000:] if self.agent else ""
+        return f"{objects}\n--- controller\n{self.controller_log.read_text()[-2000:]}\n--- agent\n{agent}"
+
+
+def assignment(name: str, *, domain: str, address: str, extra: str = "", driver: str = "") -> str:
+    """A DeviceAssignment's YAML; ``extra`` are more lines of spec."""
+    lines = [
+        "apiVersion: hostdev.dev/v1alpha1",
+        "kind: DeviceAssignment",
+        f"metadata: {{name: {name}, namespace: default}}",
+        "spec:",
+        f"  domain: {{name: {domain}}}",
+        f"  source: {{pci: {{address: '{address}'}}}}",
+        *([f"  {extra}"] if extra else []),
+        *([f"  driver: {{name: {driver}}}"] if driver else []),
+    ]
+    return "\n".join(lines) + "\n"
