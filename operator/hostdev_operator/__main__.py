@@ -51,8 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
-    crds = roles.add_parser("crds", help="write the CustomResourceDefinitions")
+    crds = roles.add_parser("crds", help="write the CustomResourceDefinitions, and the documentation of reasons")
     crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
+    crds.add_argument("--reasons", type=Path, help="also write the catalogue of reasons to this file")
     return parser
 
 
@@ -111,8 +112,11 @@ def main() -> int:
     arguments = _parser().parse_args()
     if arguments.role == "crds":
         from .api import crd
+        from .core import catalogue
 
         crd.write(arguments.output)
+        if arguments.reasons:
+            arguments.reasons.write_text(catalogue.render())
         return 0
     from .core.errors import HostError
 

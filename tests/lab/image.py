@@ -175,3 +175,7 @@ def _python_with_pip() -> str:
     """Find an interpreter that has pip: ours, or the system's for a virtual environment without it."""
     ours = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False)
     return sys.executable if ours.returncode == 0 else "python3"
+
+
+if __name__ == "__main__":
+    ensure(lambda line: print(line, flush=True))

@@ -58,7 +58,7 @@ class RemoveHostdev:
 
 @dataclass(frozen=True)
 class ReturnDriver:
-    """Give a device back from vfio-pci (nodedev-reattach) and verify that ``driver`` is bound.
+    """Give a device back from vfio-pci or from no driver (nodedev-reattach) and verify that ``driver`` is bound.
 
     ``driver`` None: it had none before. The kernel may bind one on its own then; that is the host's policy.
     """

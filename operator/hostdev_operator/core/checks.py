@@ -139,10 +139,12 @@ def device_is_free(case: Case) -> Refusal | None:
         )
     for record in _foreign_records(case):
         if record.covers(device.address):
+            is_mate = record.address != device.address
+            how = f"as a group mate of {record.address}" if is_mate else "as its device"
             return Refusal(
-                reasons.DEVICE_IN_USE,
-                f"{device.label} is claimed by assignment {record.owner} for guest {record.domain_name} (as its device"
-                f" {record.address} or a group mate of it); delete that one first",
+                reasons.GROUP_IN_USE if is_mate else reasons.DEVICE_IN_USE,
+                f"{device.label} is claimed by assignment {record.owner} for guest {record.domain_name} ({how});"
+                " a group cannot be split: delete that one first",
             )
     if device.num_vfs:
         return Refusal(

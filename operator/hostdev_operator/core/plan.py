@@ -13,6 +13,7 @@ from .actions import Action, AddHostdev, DetachDriver, DropRecord, RemoveHostdev
 from .checks import CHECKS, SUBJECTS, Case, Refusal, first_refusal
 from .intent import ALIAS_PREFIX, Intent
 from .model import VFIO_DRIVER, Guest, Hostdev, Observation, PciDevice
+from .pci import PciAddress
 from .record import Member, Record
 
 
@@ -94,12 +95,29 @@ def plan_release(uid: str, host: Observation) -> Plan | Refusal:
         if mine:
             actions.append(RemoveHostdev(guest.uuid, mine.address, mine.alias))
     if record:
-        for member in reversed(record.members):
-            device = host.devices.get(member.address)
-            if device and device.driver == VFIO_DRIVER and member.driver != VFIO_DRIVER:
-                actions.append(ReturnDriver(member.address, member.driver))
+        back = [m for m in reversed(record.members) if _is_to_be_returned(m, uid, host)]
+        actions += [ReturnDriver(m.address, m.driver) for m in back]
         actions.append(DropRecord(uid))
     return Plan(tuple(actions))
+
+
+def _is_to_be_returned(member: Member, uid: str, host: Observation) -> bool:
+    """Whether the recorded device itself lacks its driver; one that another assignment has claimed since is not ours.
+
+    A device without any driver counts as well: giving it back was begun, and ended in BindFailed or a crash.
+    """
+    device = host.devices.get(member.address)
+    if device is None or (device.vendor, device.product) != (member.vendor, member.product):
+        return False
+    return (
+        not device.on_host_driver
+        and device.driver != member.driver
+        and not _claimed_by_other(device.address, uid, host)
+    )
+
+
+def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
+    return any(record.covers(address) for other, record in host.records.items() if other != uid)
 
 
 def _still_held(uid: str, record: Record | None, host: Observation) -> Refusal | None:
@@ -112,7 +130,7 @@ def _still_held(uid: str, record: Record | None, host: Observation) -> Refusal |
                 f" (virsh shutdown {guest.name})",
             )
         for hostdev in guest.live:
-            if record and record.covers(hostdev.address):
+            if record and record.covers(hostdev.address) and not _claimed_by_other(hostdev.address, uid, host):
                 return Refusal(
                     reasons.GROUP_IN_USE,
                     f"guest {guest.name} runs and holds {hostdev.address} of the claimed IOMMU group: the group is"
@@ -127,8 +145,13 @@ def our_hostdev(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: R
         if hostdev.alias == ALIAS_PREFIX + uid:
             return hostdev
     if record and guest.uuid == record.domain_uuid:
-        return next((h for h in hostdevs if h.address == record.address), None)
+        return next((h for h in hostdevs if h.address == record.address and not _is_anothers(h)), None)
     return None
+
+
+def _is_anothers(hostdev: Hostdev) -> bool:
+    """Whether it has an assignment's alias; asked after one's own."""
+    return hostdev.alias is not None and hostdev.alias.startswith(ALIAS_PREFIX)
 
 
 def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:

@@ -140,7 +140,6 @@ VFIO_GROUP_BUSY = _row(
     "VFIOGroupBusy",
     Retry.BACKOFF,
     "Another process has the VFIO group open.",
-    "/dev/vfio/",
     "Device or resource busy",
 )
 PERMISSION_DENIED = _row(

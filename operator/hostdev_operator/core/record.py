@@ -80,7 +80,9 @@ class Record:
     @classmethod
     def from_json(cls, text: str) -> Record:
         """Read ``to_json``'s text; ValueError or KeyError if it is not one."""
-        data: dict[str, Any] = json.loads(text)
+        data: Any = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("a record is a JSON object")  # noqa: TRY004 - to the caller it is a text that is wrong
         if data.get("format") != FORMAT:
             raise ValueError(f"record of format {data.get('format')!r}; this version reads {FORMAT}")
         return cls(

@@ -68,7 +68,8 @@ def _detach_driver(action: DetachDriver, host: Host) -> None:
 
 
 def _return_driver(action: ReturnDriver, host: Host) -> None:
-    if host.devices.driver(action.address) == VFIO_DRIVER:
+    current = host.devices.driver(action.address)
+    if current == VFIO_DRIVER or (current is None and action.driver is not None):
         host.hypervisor.reattach_driver(action.address)
     current = host.devices.wait_for_driver(action.address, action.driver, BIND_SECONDS)
     if action.driver is not None and current != action.driver:

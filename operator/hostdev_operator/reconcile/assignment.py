@@ -54,20 +54,29 @@ class AssignmentReconciler:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._locks = NamedLocks()
-        self._failures: dict[str, tuple[tuple[object, ...], Refusal]] = {}
+        self._failures: dict[str, tuple[tuple[object, ...], Outcome]] = {}
 
     def reconcile(self, obj: Assignment) -> Result:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
         try:
             intent = _intent(obj)
         except ValueError as error:
-            return self._result(obj, None, None, Outcome(refused=Refusal(reasons.INVALID_SOURCE, str(error))))
+            return self._without_intent(obj, Refusal(reasons.INVALID_SOURCE, str(error)))
         try:
             with self._locks.hold(self._lock_names(intent)):
                 self._take_up_record(obj)
                 return self._release(obj, intent) if obj.deleting else self._assign(obj, intent)
         except HostError as error:
             return self._result(obj, intent, None, Outcome(failed=Refusal(error.reason, error.message)))
+
+    def _without_intent(self, obj: Assignment, refusal: Refusal) -> Result:
+        """Nothing was ever claimed for an object that makes no sense, so its deletion waits for nothing."""
+        try:
+            if obj.deleting and obj.uid not in self._host.records.load():
+                return Result(DeviceAssignmentStatus(), released=True)
+        except HostError as error:
+            refusal = Refusal(error.reason, error.message)
+        return self._result(obj, None, None, Outcome(refused=refusal))
 
     def forget(self, uid: str) -> None:
         """The assignment is gone: remember nothing of it."""
@@ -96,8 +105,8 @@ class AssignmentReconciler:
             self._failures.pop(obj.uid, None)
             return self._result(obj, intent, host, Outcome())
         known = self._failures.get(obj.uid)
-        if known and known[0] == inputs(intent, host) and known[1].reason.retry is not Retry.BACKOFF:
-            return self._result(obj, intent, host, Outcome(failed=known[1], rolled_back=True))
+        if known and known[0] == inputs(intent, host) and not _heals_with_time(known[1]):
+            return self._result(obj, intent, host, known[1])
         return self._carry_out(obj, intent, plan)
 
     def _carry_out(self, obj: Assignment, intent: Intent, plan: Plan) -> Result:
@@ -127,8 +136,9 @@ class AssignmentReconciler:
                 failure = self._roll_back(obj, undo, failure)
                 host = observe(self._host)
                 rolled_back = obj.uid not in host.records
-        self._failures[obj.uid] = (inputs(intent, host), failure)
-        return self._result(obj, intent, host, Outcome(failed=failure, rolled_back=rolled_back))
+        outcome = Outcome(failed=failure, rolled_back=rolled_back)
+        self._failures[obj.uid] = (inputs(intent, host), outcome)
+        return self._result(obj, intent, host, outcome)
 
     def _roll_back(self, obj: Assignment, undo: Plan, failure: Refusal) -> Refusal:
         _log_plan(obj, "rollback", undo)
@@ -164,6 +174,10 @@ class AssignmentReconciler:
         status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
         retry = outcome.trouble.reason.retry if outcome.trouble else Retry.ON_EVENT
         return Result(status, retry=retry)
+
+
+def _heals_with_time(outcome: Outcome) -> bool:
+    return outcome.trouble is not None and outcome.trouble.reason.retry is Retry.BACKOFF
 
 
 def _intent(obj: Assignment) -> Intent:

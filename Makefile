@@ -1,0 +1,50 @@
+# Every target installs what it needs; a second run rebuilds nothing. The two that a newcomer wants: demo and test.
+SHELL := /bin/bash
+PY := .venv/bin/python
+export PYTHONPATH := operator
+UNIT := tests/core tests/reconcile tests/adapters tests/shell
+
+.PHONY: help setup parts demo test test-unit lint crds lock bench lab-shell clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## Debian packages and .venv
+	@.ci/setup
+
+parts: setup ## build what tests and demo run on: control plane (Go) and lab host image (Debian), cached
+	@$(PY) -m tests.lab.image & lab=$$!; $(PY) -m tests.cluster.binaries && wait $$lab
+
+demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it running)
+	@$(PY) -m tests.system.demo
+
+test: lint parts ## everything: lint, unit, control plane, lab host, whole system
+	@$(PY) -m pytest
+
+test-unit: setup ## the fast tests, without control plane and lab host
+	@$(PY) -m pytest $(UNIT)
+
+lint: setup ## ruff, mypy, layers
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+crds: setup ## write crds/ and docs/conditions.md anew from the code
+	@$(PY) -m hostdev_operator crds --output crds --reasons docs/conditions.md
+
+lock: setup ## pin the dependencies of pyproject.toml anew
+	@$(PY) -m pip install --quiet uv
+	@.venv/bin/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header -o requirements.lock
+	@.venv/bin/uv pip compile -q pyproject.toml --extra dev --python-version 3.11 --universal -c requirements.lock \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-dev.lock
+
+bench: setup ## figures into build/bench.json
+	@$(PY) -m tests.bench
+
+lab-shell: setup ## boot the lab host and run commands in it
+	@$(PY) -m tests.lab.shell
+
+clean: ## remove what was built in this folder (caches of big parts are in the user's cache folder)
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
