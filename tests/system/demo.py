@@ -88,7 +88,7 @@ class Demo:
         self.kubectl("apply", "-f", MATE_EXAMPLE)
         self.watch_conditions("db-nic", "Ready", "False")
         self.kubectl("get", "deviceassignments")
-        self.must(self.stack.condition("db-nic")["reason"] == "DeviceInUse", "refused with DeviceInUse")
+        self.must(self.stack.condition("db-nic")["reason"] == "GroupInUse", "refused with GroupInUse")
         self.must("<hostdev" not in self.lab.virsh("dumpxml", "db"), "the XML of db is untouched")
         self.kubectl("delete", "-f", MATE_EXAMPLE)
 

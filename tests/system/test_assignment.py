@@ -188,7 +188,7 @@ def test_mate_for_another_guest_is_refused_until_the_group_is_free(system: Stack
     system.apply(assignment("one", domain="one", address=device))
     system.wait_condition("one", "Ready", "True")
     system.apply(assignment("two", domain="two", address=mate))
-    message = system.wait_condition("two", "Ready", "False", "DeviceInUse")
+    message = system.wait_condition("two", "Ready", "False", "GroupInUse")
     assert "default/one" in message
     assert mate in message
     assert "<hostdev" not in config_xml(system, "two")

@@ -28,7 +28,7 @@ def test_no_writes_with_one_ready_one_waiting_and_one_refused(system: Stack, dev
     system.wait_condition("waiting", "Ready", "True")
     system.apply(assignment("refused", domain="refused", address=mate))
     system.apply(assignment("homeless", domain="nowhere", address=mate))
-    system.wait_condition("refused", "Ready", "False", "DeviceInUse")
+    system.wait_condition("refused", "Ready", "False", "GroupInUse")
     system.wait_condition("homeless", "Ready", "False", "GuestNotFound")
     lab.virsh("start", "waiting")
     wait_for_guest(lab, "waiting", "plugged .* 8086:10c9")

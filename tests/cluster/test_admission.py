@@ -1,0 +1,111 @@
+"""What the API server refuses by itself, with the CRDs that are shipped: nothing wrong is stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.controlplane import ControlPlane
+
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+GOOD = {"domain": {"name": "guest"}, "source": {"pci": {"address": "0000:01:00.0"}}}
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.kubectl("apply", "--server-side", "-k", str(CRDS))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    return control_plane
+
+
+def manifest(name: str, spec: dict[str, object]) -> str:
+    meta = {"name": name, "namespace": "default"}
+    return json.dumps(
+        {"apiVersion": "hostdev.dev/v1alpha1", "kind": "DeviceAssignment", "metadata": meta, "spec": spec}
+    )
+
+
+def pci(**fields: object) -> dict[str, object]:
+    return {"domain": {"name": "guest"}, "source": {"pci": fields}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        GOOD,
+        pci(address="01:00.0"),
+        pci(address="10000:e1:00.0"),
+        pci(address="pci_0000_01_00_0"),
+        pci(bus=1, slot=0, function=0),
+        pci(domain="0x0", bus="0x1f", slot="0x1F", function="0x7"),
+        {**GOOD, "domain": {"uuid": "4a9b7c1e-6a59-4f8e-9f0e-3c3c1f6f0a11"}},
+        {**GOOD, "driver": {"name": "vfio"}, "managed": False, "nodeName": "n1", "groupPolicy": "DetachUnused"},
+    ],
+)
+def test_good_input_is_taken(plane: ControlPlane, spec: dict[str, object]) -> None:
+    plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest("good", spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (pci(address="0000:01:20.0"), "address must be in lspci's form (0000:01:00.0) or libvirt's"),
+        (pci(address="not an address"), "address must be in lspci's form"),
+        (pci(address="0000:01:00.0\n"), "address must be in lspci's form"),
+        (pci(address="0" * 100), "may not be more than 24"),
+        (pci(address="0000:01:00.0", bus=1, slot=0, function=0), "give the device once"),
+        (pci(bus=1, slot=0), "give the device once"),
+        (pci(), "give the device once"),
+        (pci(bus="10", slot=0, function=0), "spec.source.pci.bus"),
+        (pci(bus=256, slot=0, function=0), "spec.source.pci.bus"),
+        (pci(bus=-1, slot=0, function=0), "spec.source.pci.bus"),
+        (pci(bus=1, slot="0x20", function=0), "spec.source.pci.slot"),
+        (pci(bus=1, slot=1, function=8), "spec.source.pci.function"),
+        ({**GOOD, "source": {}}, "name the device"),
+        ({**GOOD, "source": {"pci": {"address": "01:00.0"}, "match": {"vendor": "0x8086"}}}, "unknown field"),
+        ({**GOOD, "domain": {}}, "name the guest once"),
+        ({**GOOD, "domain": {"name": "a", "uuid": "4a9b7c1e-6a59-4f8e-9f0e-3c3c1f6f0a11"}}, "name the guest once"),
+        ({**GOOD, "domain": {"name": ""}}, "spec.domain.name"),
+        ({**GOOD, "domain": {"uuid": "4A9B"}}, "spec.domain.uuid"),
+        ({"source": GOOD["source"]}, "spec.domain: Required"),
+        ({**GOOD, "driver": {"name": "kvm"}}, "the kvm driver does not exist any more"),
+        ({**GOOD, "groupPolicy": "AssignAll"}, "spec.groupPolicy"),
+        ({**GOOD, "nodeName": ""}, "spec.nodeName"),
+    ],
+)
+def test_bad_input_is_refused_with_the_reason(plane: ControlPlane, spec: dict[str, object], words: str) -> None:
+    result = plane.kubectl("create", "-f", "-", stdin=manifest("bad", spec), check=False)
+    assert result.returncode != 0
+    assert words in result.stderr
+    assert not plane.kubectl("get", "deviceassignment", "bad", "--ignore-not-found").stdout
+
+
+def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
+    plane.kubectl("create", "-f", "-", stdin=manifest("bound", {**GOOD, "nodeName": "n7"}))
+    change = ("patch", "deviceassignment", "bound", "--type=merge", "-p")
+    plane.kubectl(*change, '{"spec":{"managed":false}}')
+    status = '{"status":{"nodeName":"n7"}}'
+    plane.kubectl("patch", "deviceassignment", "bound", "--subresource=status", "--type=merge", "-p", status)
+    for spec in (
+        {"managed": True},
+        {"domain": {"name": "other"}},
+        {"source": {"pci": {"address": "0000:02:00.0"}}},
+        {"nodeName": "n8"},
+        {"nodeName": None},
+        {"driver": {"name": "vfio"}},
+    ):
+        result = plane.kubectl(*change, json.dumps({"spec": spec}), check=False)
+        assert "a bound assignment cannot be changed" in result.stderr, spec
+    found = plane.kubectl("get", "deviceassignments", "--field-selector=status.nodeName=n7", "-o", "name").stdout
+    assert found.split() == ["deviceassignment.hostdev.dev/bound"]
+    plane.kubectl("delete", "deviceassignment", "bound")
+
+
+def test_every_field_is_explained(plane: ControlPlane) -> None:
+    for kind in ("deviceassignment", "devicehost"):
+        text = plane.kubectl("explain", kind, "--recursive").stdout
+        assert "<empty>" not in text
+        for field in ("spec.source.pci", "status.conditions") if kind == "deviceassignment" else ("status.devices",):
+            assert "DESCRIPTION" in plane.kubectl("explain", f"{kind}.{field}").stdout
