@@ -77,7 +77,7 @@ def test_default_route_and_swap_come_and_go(system: Stack, guest: str, device: s
         message = refused(system, guest, device, "HostCritical")
         assert f"{mate} [8086:100e], a group mate of {device}," in message
         assert f"the default route over {nic}" in message
-        nvme = controller_of(system, "/sys/class/block/nvme0n1")
+        (nvme,) = lab.find_devices("1b36:0010")
         system.apply(assignment("swap", domain=guest, address=nvme))
         assert "the swap space /dev/nvme0n1" in system.wait_condition("swap", "Ready", "False", "HostCritical")
     finally:
@@ -131,7 +131,7 @@ def test_disk_and_macvtap_of_another_guest(system: Stack, guest: str) -> None:
     try:
         message = refused(system, guest, pf, "HostCritical")
         assert f"carries {nic}, which guest victim2 uses" in message
-        nvme = controller_of(system, "/sys/class/block/nvme0n1")
+        (nvme,) = system.lab.find_devices("1b36:0010")
         system.apply(assignment("disk", domain=guest, address=nvme))
         message = system.wait_condition("disk", "Ready", "False", "HostCritical")
         assert "carries the disk /dev/nvme0n1 of guest victim2" in message

@@ -49,8 +49,8 @@ def test_sigkill_at_every_boundary(system: Stack, device: str, mate: str) -> Non
     assigned, released, assigns, releases = _undisturbed(system, device, mate)
     assert (assigned[0], assigned[1], assigned[3]) == ("vfio-pci", "vfio-pci", 1)
     assert (released[0], released[1], released[3]) == ("e1000", "e1000", 0)
-    assert assigns >= 7  # record, two detaches, XML, done, and around the status
-    assert releases >= 7
+    assert assigns >= 6  # before the record, two detaches, the XML and the status, and after it
+    assert releases >= 6
 
     # One start of the agent serves two crashes: it finishes what the one before left, then meets its own end.
     crashes = [p for n in range(1, max(assigns, releases) + 1) for p in (f"assign:{n}", f"release:{n}")]

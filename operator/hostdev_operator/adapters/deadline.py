@@ -37,7 +37,11 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
             _slots.release()
             done.set()
 
-    threading.Thread(target=run, name=what, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=what, daemon=True).start()
+    except RuntimeError:  # the host has no thread left to give
+        _slots.release()
+        raise
     if not done.wait(seconds):
         raise HostError(reason, f"{what} did not return within {seconds:.0f} s")
     if failure:

@@ -14,7 +14,7 @@ from ..core import reasons
 from ..core.errors import HostError
 from ..core.model import Use
 from ..core.pci import PciAddress
-from .sysfs import addresses_in
+from .sysfs import functions_behind
 
 _GLOBAL_SCOPE = 0x00
 _ROUTE_UP = 0x1
@@ -47,8 +47,11 @@ class HostUse:
             for address in addresses:
                 yield Use(address, f"carries the file system that is mounted on {target}")
         for line in (self._root / "proc/swaps").read_text().splitlines()[1:]:
-            path = _unescape(line.split()[0])
-            for address in self.block_device(path) or ():
+            path, kind = _unescape(line.split()[0]), line.split()[1]
+            under = self.block_device(path)
+            if under is None and kind == "partition":  # a swap file lies on a mounted file system
+                raise ValueError(f"the swap space {path} cannot be followed to its device")
+            for address in under or ():
                 yield Use(address, f"carries the swap space {path}")
 
     def _network(self) -> Iterator[Use]:
@@ -72,6 +75,8 @@ class HostUse:
                     yield from self._over(fields[9], "the default route (IPv6)")
 
     def _over(self, name: str, what: str) -> Iterator[Use]:
+        if not (self._sys / "class/net" / name).exists():
+            raise ValueError(f"{self._sys}/class/net does not show {name}: it is that of another network namespace")
         for address in self.interface(name):
             yield Use(address, f"carries {what} over {name}")
 
@@ -112,7 +117,7 @@ class HostUse:
     def _block_folder(self, folder: Path) -> frozenset[PciAddress]:
         """The controller of a disk or partition, and of everything that a dm or md device is made of."""
         resolved = folder.resolve()
-        found = set(addresses_in(resolved)[-1:])
+        found = set(functions_behind(resolved))
         for holder in (resolved, resolved.parent):
             for slave in (holder / "slaves").glob("*") if (holder / "slaves").is_dir() else ():
                 found |= self._block_folder(slave)
@@ -121,7 +126,7 @@ class HostUse:
             while subsystem.parent.name != "nvme-subsystem":
                 subsystem = subsystem.parent
             for controller in subsystem.glob("nvme*"):
-                found |= set(addresses_in(controller.resolve())[-1:])
+                found |= functions_behind(controller)
         return frozenset(found)
 
     def interface(self, name: str) -> frozenset[PciAddress]:
@@ -132,7 +137,7 @@ class HostUse:
         folder = self._sys / "class/net" / name
         if "/" in name or name in seen or not folder.exists():
             return frozenset()
-        found = frozenset(addresses_in(folder.resolve())[-1:])
+        found = functions_behind(folder)
         for lower in folder.resolve().glob("lower_*"):
             found |= self._interface(lower.name.removeprefix("lower_"), seen | {name})
         return found

@@ -116,6 +116,10 @@ class LibvirtHypervisor:
         connection = self._connection.get()
         try:
             return deadline.call(lambda: work(connection), seconds, blocked, what)
+        except HostError as error:
+            if error.reason is reasons.LIBVIRT_UNAVAILABLE:  # it hangs: a new connection may not
+                self._connection.lost(connection)
+            raise
         except libvirt.libvirtError as error:
             reason = _reason(error)
             if reason is reasons.LIBVIRT_UNAVAILABLE:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from ..core.model import PciDevice, Role
 from ..core.pci import PciAddress
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+_ROOT_BUS = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _HEADER_TYPE_OFFSET = 0x0E
 _CLASS_BRIDGE = 0x06
 
@@ -61,6 +63,16 @@ class PciSysfs:
 def addresses_in(path: Path) -> tuple[PciAddress, ...]:
     """The PCI addresses on the way to a device in /sys, outermost first."""
     return tuple(PciAddress.parse(part) for part in path.parts if _ADDRESS.fullmatch(part))
+
+
+def functions_behind(path: Path) -> frozenset[PciAddress]:
+    """What an object in /sys hangs on: its function, and the controllers of domains of their own (Intel VMD) above it.
+
+    Such a controller's folder has the domain's root bus (pci10000:e0) right below it.
+    """
+    resolved = path.resolve()
+    above = [p for p, below in pairwise(resolved.parts) if _ADDRESS.fullmatch(p) and _ROOT_BUS.fullmatch(below)]
+    return frozenset((*addresses_in(resolved)[-1:], *map(PciAddress.parse, above)))
 
 
 def _link(path: Path) -> str | None:

@@ -250,7 +250,8 @@ class DeviceAssignment(Model):
                 " && self.spec.groupPolicy == oldSelf.spec.groupPolicy"
                 " && has(self.spec.nodeName) == has(oldSelf.spec.nodeName)"
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
-                " && has(self.spec.driver) == has(oldSelf.spec.driver))",
+                " && has(self.spec.driver) == has(oldSelf.spec.driver)"
+                " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
                 "a bound assignment cannot be changed: delete it and make a new one",
             ),
         )

@@ -17,10 +17,13 @@ from ..api.deviceassignment import (
 from .checks import Refusal
 from .conditions import ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
 from .intent import Intent
-from .model import VFIO_DRIVER, Guest, Observation, PciDevice, Role
+from .model import Guest, Observation, PciDevice, Role
 from .pci import PciAddress
-from .plan import our_hostdev
+from .plan import not_held, our_hostdev
 from .record import Member, Record
+
+#: The reason of a condition that nobody worked on, since a check refused: the refusal itself is said once, by Planned.
+NOT_TRIED = "NotTried"
 
 
 @dataclass(frozen=True)
@@ -76,20 +79,18 @@ def _group_ready(intent: Intent, record: Record | None, host: Observation, outco
     device = host.devices.get(intent.address)
     if record and device:
         mates = host.mates(device)
-        loose = [d for d in mates if d.on_host_driver]
-        if not intent.managed and device.driver != VFIO_DRIVER:
-            loose.append(device)
-        if not loose:
+        if not not_held(device, mates, record):
             return condition(
                 GROUP_READY,
                 True,
                 "Claimed",
                 f"IOMMU group {device.iommu_group} is claimed: {len(mates)} mate(s) of {device.address} held",
             )
-    trouble = outcome.trouble
-    if trouble:
+    if outcome.refused:
+        return condition(GROUP_READY, False, NOT_TRIED, "a check refused: see Planned")
+    if outcome.failed:
         undone = " Everything that was done before it was undone." if outcome.rolled_back else ""
-        return condition(GROUP_READY, False, trouble.reason, trouble.message + undone)
+        return condition(GROUP_READY, False, outcome.failed.reason, outcome.failed.message + undone)
     return condition(GROUP_READY, False, "NotClaimed", f"the IOMMU group of {intent.address} is not claimed")
 
 
@@ -101,9 +102,10 @@ def _configured(intent: Intent, guest: Guest | None, record: Record | None, outc
             "InPersistentXML",
             f"{intent.address} is in the persistent XML of guest {guest.name}",
         )
-    trouble = outcome.trouble
-    if trouble:
-        return condition(CONFIGURED, False, trouble.reason, trouble.message)
+    if outcome.refused:
+        return condition(CONFIGURED, False, NOT_TRIED, "a check refused: see Planned")
+    if outcome.failed:
+        return condition(CONFIGURED, False, outcome.failed.reason, outcome.failed.message)
     name = guest.name if guest else intent.domain_name or intent.domain_uuid
     return condition(
         CONFIGURED, False, "NotConfigured", f"{intent.address} is not in the persistent XML of guest {name}"

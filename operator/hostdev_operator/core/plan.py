@@ -41,15 +41,28 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     record = _record(case)
     if record != case.record:
         actions.append(WriteRecord(record))
-    held = case.mates if intent.managed else (*case.mates, device)
-    for endpoint in held:
-        must_move = endpoint.on_host_driver or (endpoint is device and endpoint.driver != VFIO_DRIVER)
-        if must_move:
-            actions.append(DetachDriver(endpoint.address, endpoint.driver or ""))
+    actions += [DetachDriver(d.address, d.driver or "") for d in not_held(device, case.mates, record)]
     guest = case.host.guest(intent.domain_uuid)
     if guest and not our_hostdev(guest, guest.config, intent.uid, record):
         actions.append(AddHostdev(intent.domain_uuid, intent.address, intent.alias, intent.managed, intent.driver))
     return tuple(actions)
+
+
+def not_held(device: PciDevice, mates: tuple[PciDevice, ...], record: Record) -> tuple[PciDevice, ...]:
+    """The endpoints that a claim must still move to vfio-pci.
+
+    A mate that never had a driver is left alone: it does not hinder VFIO. One that lost its driver, as when libvirtd
+    was killed between unbinding and binding, is not: nothing keeps the host from taking it again.
+    """
+
+    def had_driver(mate: PciDevice) -> bool:
+        member = record.member(mate.address)
+        return member is not None and member.driver is not None
+
+    loose = [m for m in mates if m.on_host_driver or (m.driver is None and had_driver(m))]
+    if not record.managed and device.driver != VFIO_DRIVER:
+        loose.append(device)
+    return tuple(loose)
 
 
 def _record(case: Case) -> Record:

@@ -64,7 +64,7 @@ class AssignmentReconciler:
             return self._without_intent(obj, Refusal(reasons.INVALID_SOURCE, str(error)))
         try:
             with self._locks.hold(self._lock_names(intent)):
-                self._take_up_record(obj)
+                self.take_up_record(obj)
                 return self._release(obj, intent) if obj.deleting else self._assign(obj, intent)
         except HostError as error:
             return self._result(obj, intent, None, Outcome(failed=Refusal(error.reason, error.message)))
@@ -86,15 +86,22 @@ class AssignmentReconciler:
         group = next((d.iommu_group for d in self._host.devices.devices() if d.address == intent.address), None)
         return frozenset({f"group/{group}", f"domain/{intent.domain_uuid}"})
 
-    def _take_up_record(self, obj: Assignment) -> None:
-        """A node that lost its state directory, or has an older copy, takes the published record."""
+    def take_up_record(self, obj: Assignment) -> None:
+        """A node that lost its state directory, or has an older copy, takes the published one; may raise HostError."""
         copy = obj.status.record
         if copy is None:
             return
         own = self._host.records.load().get(obj.uid)
         if own is None or own.sequence < copy.sequence:
             log.warning("%s/%s: taking the record from its status: the journal has none", obj.namespace, obj.name)
-            self._host.records.save(record_from_status(copy, obj.uid, obj.namespace, obj.name))
+            try:
+                record = record_from_status(copy, obj.uid, obj.namespace, obj.name)
+            except ValueError as error:
+                raise HostError(
+                    reasons.STATE_DIRECTORY_FAILED,
+                    f"{obj.namespace}/{obj.name} is not in the journal, and its status.record is malformed: {error}",
+                ) from error
+            self._host.records.save(record)
 
     def _assign(self, obj: Assignment, intent: Intent) -> Result:
         host = observe(self._host)

@@ -111,12 +111,22 @@ class Agent:
                 self.host_changed()
 
     async def list_bound(self) -> None:
-        """Once: without the whole list nobody can tell whether a record's assignment is gone."""
+        """Once, before any work: a node that lost its journal must know all claims before it makes a new one.
+
+        Without the whole list nobody can tell, either, whether a record's assignment is gone.
+        """
         bodies = await runner.until_it_works("listing assignments", lambda: self._cluster.bound_assignments(self._node))
         for body in bodies:
-            self.seen(None, body)
+            self._objects.put(body)
+            await self._take_up_record(body)
         self._listed = True
-        self._dirty.set()
+        self.host_changed()
+
+    async def _take_up_record(self, body: Body) -> None:
+        try:
+            await asyncio.to_thread(self._reconciler.take_up_record, parse(body))
+        except HostError as error:  # told again, in its condition, when the object is worked on
+            log.warning("%s: %s: %s", body["metadata"]["name"], error.reason, error.message)
 
     async def report_host(self) -> None:
         """Write the DeviceHost when something changed, after things have settled."""
@@ -151,6 +161,9 @@ class Agent:
     async def _work(self, uid: str) -> Retry:
         body = self._objects.get(uid)
         if body is None:
+            self._doubtful.discard(uid)
+            return Retry.ON_EVENT
+        if not self._listed:  # list_bound wakes everything
             return Retry.ON_EVENT
         body = await self._still_bound(body)
         if body is None:
@@ -182,7 +195,6 @@ class Agent:
 
     async def _report(self, body: Body, obj: Assignment, result: Result) -> None:
         if result.released:
-            self._host.boundary("release: before: clear the binding")
             await self._cluster.clear_binding(body)
             self._host.boundary("release: cleared")
             await self._tell(body, "Released", "the device and its group are given back", warning=False)
@@ -193,7 +205,6 @@ class Agent:
         if ours(result.status) == old:
             return
         phase = "release" if obj.deleting else "assign"
-        self._host.boundary(f"{phase}: before: write the status")
         self._objects.put(await self._cluster.apply_assignment_status(body, result.status.wire(), FIELD_MANAGER))
         self._host.boundary(f"{phase}: status written")
         self._dirty.set()

@@ -75,11 +75,12 @@ class Controller:
             self._wake_unbound()
 
     async def list_hosts(self) -> None:
-        """Once, before anything is bound or refused: an incomplete list would refuse wrongly."""
+        """Once, before anything is done: an incomplete list would refuse wrongly."""
         for body in await runner.until_it_works("listing DeviceHosts", self._cluster.hosts):
             self._hosts.setdefault(body["metadata"]["name"], DeviceHostStatus.model_validate(body.get("status") or {}))
         self._hosts_listed = True
-        self._wake_unbound()
+        for uid in self._objects:
+            self.queue.add(uid)
 
     def unready(self) -> str | None:
         """For the readiness probe."""
@@ -114,21 +115,21 @@ class Controller:
             if ours and obj.status.node_name is None:
                 await self._cluster.set_finalizers(body, [f for f in finalizers if f != FINALIZER])
             return
-        if obj.status.node_name is not None and ours:
-            return
-        answer = bind(obj.spec, self._hosts)
+        bound = obj.status.node_name is not None
+        answer = None if bound else bind(obj.spec, self._hosts)
         if isinstance(answer, Refusal):
-            if obj.status.node_name is None:
-                await self._refuse(body, obj.status, obj.generation, answer)
+            await self._refuse(body, obj.status, obj.generation, answer)
             return
-        if not ours:
-            updated = await self._cluster.set_finalizers(body, [*finalizers, FINALIZER])
-            if updated is None:
-                return
+        held = body if ours else await self._add_finalizer(body, finalizers)
+        if answer and held:
+            await self._bind(held, obj.status, obj.generation, answer)
+
+    async def _add_finalizer(self, body: Body, finalizers: list[str]) -> Body | None:
+        """Before the binding; and again if somebody took it away from a bound object. None: the object is gone."""
+        updated = await self._cluster.set_finalizers(body, [*finalizers, FINALIZER])
+        if updated is not None:
             self._objects.put(updated)
-            body = updated
-        if obj.status.node_name is None:
-            await self._bind(body, obj.status, obj.generation, answer)
+        return updated
 
     async def _bind(self, body: Body, old: DeviceAssignmentStatus, generation: int, binding: Binding) -> None:
         text = f"bound to node {binding.node_name} for guest {binding.domain_name} ({binding.domain_uuid})"

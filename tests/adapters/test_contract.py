@@ -1,0 +1,207 @@
+"""The same questions to the fakes and to the real adapters: what the engine's tests rely on is what adapters do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hostdev_operator.adapters.clock import SystemClock
+from hostdev_operator.adapters.hypervisor import LibvirtHypervisor
+from hostdev_operator.adapters.journal import Journal
+from hostdev_operator.adapters.kernel import Kernel
+from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
+from hostdev_operator.api.common import Condition
+from hostdev_operator.core import domain_xml, reasons
+from hostdev_operator.core.actions import AddHostdev, RemoveHostdev
+from hostdev_operator.core.errors import HostError
+from hostdev_operator.core.model import Hostdev, Platform
+from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.core.reasons import Reason
+from hostdev_operator.ports import Clock, HostDevices, Hypervisor, RecordStore
+from tests.adapters import libvirt_node
+from tests.core.hosts import assigned
+from tests.fakes.host import FakeHost
+from tests.fakes.ports import FakeClock, FakeDevices, FakeHypervisor, FakeRecords
+from tests.fakes.samples import DB, MATE, NIC, OTHER_UID, UID, WEB, device, port
+from tests.fakes.sysfs_tree import SysfsTree
+
+RECORD = assigned().records[UID]
+BOTH = pytest.mark.parametrize("kind", ["fake", "real"])
+GONE = PciAddress.parse("0000:7f:00.0")
+NOBODY = "33333333-3333-4333-8333-333333333333"
+
+
+# -- the kernel ------------------------------------------------------------------------------------------------------
+
+
+def devices_of(kind: str, folder: Path) -> HostDevices:
+    """A root port, a NIC with a driver, its mate without; a disk path and a bridge over the NIC."""
+    if kind == "fake":
+        host = FakeHost(port(), device(NIC), device(MATE, None))
+        host.platform = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=False)
+        host.disks["/dev/sda"] = frozenset({NIC})
+        host.interfaces["br0"] = frozenset({NIC})
+        host.use(NIC, "carries the default route over br0")
+        return FakeDevices(host)
+    tree = SysfsTree(folder)
+    tree.pci("0000:00:01.0", 0x060400, driver="pcieport", group=12, header=1)
+    tree.pci("0000:00:01.0/0000:01:00.0", driver="e1000e", group=12)
+    tree.pci("0000:00:01.0/0000:01:00.1", group=12)
+    tree.disk("sda", "8:0", tree.device(str(NIC)))
+    tree.nic("eth0", tree.device(str(NIC)))
+    tree.nic("br0", None, "eth0")
+    tree.route("br0")
+    (tree.root / "proc/interrupts").write_text(" 24:  0  IR-PCI-MSI-0000:00:01.0   0-edge      x\n")
+    return Kernel(tree.root)
+
+
+@BOTH
+def test_the_kernel_shows_devices_in_order_of_address(kind: str, tmp_path: Path) -> None:
+    assert devices_of(kind, tmp_path).devices() == (port(), device(NIC), device(MATE, None))
+
+
+@BOTH
+def test_the_kernel_tells_drivers(kind: str, tmp_path: Path) -> None:
+    devices = devices_of(kind, tmp_path)
+    assert [devices.driver(a) for a in (NIC, MATE, GONE)] == ["e1000e", None, None]
+    assert devices.wait_for_driver(NIC, "e1000e", 20.0) == "e1000e"
+    assert devices.wait_for_driver(NIC, None, 20.0) == "e1000e"
+    assert devices.wait_for_driver(MATE, "e1000e", 0.0) is None
+
+
+@BOTH
+def test_the_kernel_tells_platform_and_uses(kind: str, tmp_path: Path) -> None:
+    devices = devices_of(kind, tmp_path)
+    assert devices.platform() == Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=False)
+    assert [(u.address, u.what) for u in devices.uses()] == [(NIC, "carries the default route over br0")]
+
+
+@BOTH
+def test_the_kernel_follows_disks_and_interfaces(kind: str, tmp_path: Path) -> None:
+    devices = devices_of(kind, tmp_path)
+    assert devices.block_device("/dev/sda") == frozenset({NIC})
+    assert devices.block_device("/dev/mystery") is None
+    assert devices.interface("br0") == {NIC}
+    assert devices.interface("mystery") == frozenset()
+
+
+# -- the journal -----------------------------------------------------------------------------------------------------
+
+
+def records_of(kind: str, folder: Path) -> RecordStore:
+    if kind == "fake":
+        return FakeRecords(FakeHost())
+    journal = Journal(folder)
+    journal.open()
+    return journal
+
+
+@BOTH
+def test_the_journal_keeps_the_last_version_of_each_record(kind: str, tmp_path: Path) -> None:
+    records = records_of(kind, tmp_path)
+    assert records.load() == {}
+    newer, other = RECORD.with_members(()), replace(RECORD, uid=OTHER_UID)
+    for record in (RECORD, other, newer):
+        records.save(record)
+    assert records.load() == {UID: newer, OTHER_UID: other}
+
+
+@BOTH
+def test_the_journal_drops_once_and_does_not_mind_twice(kind: str, tmp_path: Path) -> None:
+    records = records_of(kind, tmp_path)
+    records.save(RECORD)
+    for _ in range(2):
+        records.drop(UID)
+        assert records.load() == {}
+
+
+# -- libvirt ---------------------------------------------------------------------------------------------------------
+
+
+def hypervisor_of(kind: str, folder: Path) -> Hypervisor:
+    """A guest that is off with a hostdev, a running one without, one network, one device with names."""
+    if kind == "real":
+        return LibvirtHypervisor(LibvirtConnection(libvirt_node.uri(folder), lambda: None))
+    host = FakeHost(device(NIC))
+    host.define(WEB, "web", libvirt_node.HOSTDEV)
+    host.define(DB, "db")
+    host.start(DB)
+    host.networks.append("<network><name>lan</name><bridge name='br0'/></network>")
+    return FakeHypervisor(host)
+
+
+@BOTH
+def test_libvirt_shows_guests_and_networks(kind: str, tmp_path: Path) -> None:
+    hypervisor = hypervisor_of(kind, tmp_path)
+    guests = {xml.uuid: domain_xml.guest(xml, {}) for xml in hypervisor.guests()}
+    assert {u: (g.name, g.active, g.persistent) for u, g in guests.items()} == {
+        WEB: ("web", False, True),
+        DB: ("db", True, True),
+    }
+    assert guests[WEB].config == (Hostdev(NIC, "ua-mine", managed=True),)
+    assert guests[WEB].live == guests[DB].live == ()
+    assert [domain_xml.network_interfaces(t) for t in hypervisor.networks()] == [("lan", frozenset({"br0"}))]
+
+
+@BOTH
+def test_libvirt_names_known_devices_alone(kind: str, tmp_path: Path) -> None:
+    names = hypervisor_of(kind, tmp_path).names((NIC, GONE))
+    assert list(names) == [NIC]
+    assert names[NIC][0] == "Intel Corporation"
+
+
+@BOTH
+def test_libvirt_has_nothing_to_do_for_what_is_done(kind: str, tmp_path: Path) -> None:
+    hypervisor = hypervisor_of(kind, tmp_path)
+    before = hypervisor.guests()
+    hypervisor.add_hostdev(AddHostdev(WEB, NIC, "ua-other", managed=True, driver=None))
+    hypervisor.remove_hostdev(RemoveHostdev(WEB, MATE, None))
+    hypervisor.remove_hostdev(RemoveHostdev(NOBODY, NIC, None))
+    assert hypervisor.guests() == before
+
+
+def reason_of(call: object, *arguments: object) -> Reason:
+    with pytest.raises(HostError) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return caught.value.reason
+
+
+@BOTH
+def test_libvirt_tells_what_is_gone(kind: str, tmp_path: Path) -> None:
+    hypervisor = hypervisor_of(kind, tmp_path)
+    assert reason_of(hypervisor.detach_driver, GONE) is reasons.DEVICE_NOT_FOUND
+    assert reason_of(hypervisor.reattach_driver, GONE) is reasons.DEVICE_NOT_FOUND
+    added = AddHostdev(NOBODY, NIC, "ua-x", managed=True, driver=None)
+    assert reason_of(hypervisor.add_hostdev, added) is reasons.GUEST_NOT_FOUND
+
+
+@BOTH
+def test_libvirt_away_is_the_same_reason_for_every_call(kind: str, tmp_path: Path) -> None:
+    if kind == "fake":
+        host = FakeHost()
+        host.down = True
+        hypervisor: Hypervisor = FakeHypervisor(host)
+    else:
+        hypervisor = LibvirtHypervisor(LibvirtConnection(f"test://{tmp_path}/missing.xml", lambda: None))
+    calls: list[tuple[object, tuple[object, ...]]] = [
+        (hypervisor.guests, ()),
+        (hypervisor.networks, ()),
+        (hypervisor.detach_driver, (NIC,)),
+        (hypervisor.add_hostdev, (AddHostdev(WEB, NIC, "ua-x", managed=True, driver=None),)),
+    ]
+    assert {reason_of(call, *arguments) for call, arguments in calls} == {reasons.LIBVIRT_UNAVAILABLE}
+
+
+# -- the clock -------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_the_clock_says_what_conditions_take(kind: str) -> None:
+    clock: Clock = FakeClock() if kind == "fake" else SystemClock()
+    now = clock.now()
+    assert len(now) == len("2026-01-01T00:00:00Z")
+    assert now.endswith("Z")
+    condition = Condition(type="Ready", status="True", reason="x", last_transition_time=now)
+    assert condition.wire()["lastTransitionTime"] == now

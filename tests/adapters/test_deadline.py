@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hostdev_operator.adapters import deadline
+from hostdev_operator.core import reasons
+from hostdev_operator.core.errors import HostError
+
+LONG = 20.0
+
+
+def join(what: str) -> None:
+    """Wait for the threads of calls that were left behind: they give their slots back at the end."""
+    for thread in threading.enumerate():
+        if thread.name == what:
+            thread.join(LONG)
+
+
+def test_the_answer_comes_through() -> None:
+    assert deadline.call(lambda: 42, LONG, reasons.DETACH_BLOCKED, "x") == 42
+
+
+def test_an_exception_comes_through_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        deadline.call(lambda: 1 // 0, LONG, reasons.DETACH_BLOCKED, "x")
+
+
+def test_a_call_that_hangs_is_left_behind_and_named() -> None:
+    leave = threading.Event()
+    try:
+        with pytest.raises(HostError, match=r"detaching 0000:01:00\.0 did not return within 0 s") as caught:
+            deadline.call(leave.wait, 0.01, reasons.DETACH_BLOCKED, "detaching 0000:01:00.0")
+        assert caught.value.reason is reasons.DETACH_BLOCKED
+        assert deadline.call(lambda: "others go on", LONG, reasons.DETACH_BLOCKED, "x") == "others go on"
+    finally:
+        leave.set()
+        join("detaching 0000:01:00.0")
+
+
+def test_calls_that_never_return_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "_slots", threading.BoundedSemaphore(2))
+    leave = threading.Event()
+    returned = threading.Semaphore(0)
+
+    def hang() -> None:
+        leave.wait(LONG)
+        returned.release()
+
+    for _ in range(2):
+        with pytest.raises(HostError, match="did not return"):
+            deadline.call(hang, 0.0, reasons.DETACH_BLOCKED, "x")
+    with pytest.raises(HostError, match="not tried") as caught:
+        deadline.call(lambda: 1, LONG, reasons.REATTACH_BLOCKED, "y")
+    assert caught.value.reason is reasons.REATTACH_BLOCKED
+    leave.set()
+    for _ in range(2):
+        assert returned.acquire(timeout=LONG)
+    join("x")
+    assert deadline.call(lambda: 1, LONG, reasons.DETACH_BLOCKED, "z") == 1
+
+
+def test_a_call_that_fails_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "_slots", threading.BoundedSemaphore(1))
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            deadline.call(lambda: 1 // 0, LONG, reasons.DETACH_BLOCKED, "x")

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec
+from hostdev_operator.api.devicehost import DeviceHostStatus, GuestEntry
+from hostdev_operator.core import reasons
+from hostdev_operator.core.binding import Binding, bind
+from hostdev_operator.core.checks import Refusal
+from hostdev_operator.core.reasons import Reason
+from tests.fakes.samples import DB, WEB, spec
+
+
+def host(*guests: tuple[str, str]) -> DeviceHostStatus:
+    entries = (GuestEntry(name=name, uuid=uuid, active=False, persistent=True) for name, uuid in guests)
+    return DeviceHostStatus(guests=tuple(entries))
+
+
+HOSTS = {"n1": host(("web", WEB)), "n2": host(("db", DB))}
+
+
+def wanted(**changes: Any) -> DeviceAssignmentSpec:
+    return DeviceAssignmentSpec.model_validate({**spec(), **changes})
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"domain": {"uuid": WEB}}, {"nodeName": "n1"}], ids=["by name", "by UUID", "on its node"]
+)
+def test_the_node_that_has_the_guest_is_found_and_its_uuid_pinned(changes: dict[str, Any]) -> None:
+    assert bind(wanted(**changes), HOSTS) == Binding("n1", WEB, "web")
+
+
+TWICE = {"n1": host(("web", WEB)), "n2": host(("web", DB))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "hosts", "reason", "words"),
+    [
+        ({"source": {}}, HOSTS, reasons.INVALID_SOURCE, ("source.pci",)),
+        ({"source": {"pci": {"address": "1:2:3"}}}, HOSTS, reasons.INVALID_SOURCE, ("1:2:3",)),
+        ({"source": {"pci": {"bus": 1}}}, HOSTS, reasons.INVALID_SOURCE, ("slot",)),
+        ({"nodeName": "n9"}, HOSTS, reasons.NODE_NOT_FOUND, ("n9", "kubectl get devicehosts")),
+        ({"nodeName": "n2"}, HOSTS, reasons.GUEST_NOT_FOUND, ("web", "node n2", "virsh define")),
+        ({"domain": {"name": "x"}}, HOSTS, reasons.GUEST_NOT_FOUND, ("'x'", "any node")),
+        ({"domain": {"uuid": "3" * 8 + WEB[8:]}}, HOSTS, reasons.GUEST_NOT_FOUND, ("UUID 33333333",)),
+        ({}, {}, reasons.GUEST_NOT_FOUND, ("any node",)),
+        ({}, TWICE, reasons.GUEST_AMBIGUOUS, ("n1", "n2", WEB, DB, "spec.nodeName")),
+    ],
+)
+def test_what_cannot_be_bound_is_refused_with_the_next_step(
+    changes: dict[str, Any], hosts: dict[str, DeviceHostStatus], reason: Reason, words: tuple[str, ...]
+) -> None:
+    answer = bind(wanted(**changes), hosts)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is reason
+    assert [w for w in words if w not in answer.message] == []
+
+
+def test_a_node_name_settles_an_ambiguity() -> None:
+    assert bind(wanted(nodeName="n2"), TWICE) == Binding("n2", DB, "web")

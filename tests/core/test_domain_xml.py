@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from hostdev_operator.core import domain_xml
+from hostdev_operator.core.actions import AddHostdev
+from hostdev_operator.core.domain_xml import GuestXml
+from hostdev_operator.core.model import Guest, Hostdev
+from hostdev_operator.core.pci import PciAddress
+from tests.fakes.samples import NIC, WEB
+
+HOSTDEV = """<hostdev mode='subsystem' type='pci' managed='yes'>
+  <driver name='vfio'/>
+  <source><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source>
+  <alias name='ua-mine'/>
+  <address type='pci' domain='0x0000' bus='0x06' slot='0x00' function='0x0'/>
+</hostdev>"""
+
+
+def domain(devices: str) -> str:
+    return f"<domain type='kvm'><name>web</name><uuid>{WEB}</uuid><devices>{devices}</devices></domain>"
+
+
+def read(devices: str, networks: dict[str, frozenset[str]] | None = None, live: str | None = None) -> Guest:
+    return domain_xml.guest(GuestXml(WEB, "web", live and domain(live), domain(devices)), networks or {})
+
+
+def test_a_hostdev_is_read_with_alias_and_source_address() -> None:
+    assert read(HOSTDEV).config == (Hostdev(NIC, "ua-mine", managed=True),)
+
+
+def test_decimal_numbers_are_decimal_and_0x_is_hexadecimal() -> None:
+    text = (
+        "<hostdev mode='subsystem' type='pci'><source><address bus='10' slot='0x10' function='1'/></source></hostdev>"
+    )
+    assert read(text).config == (Hostdev(PciAddress(0, 10, 16, 1), None, managed=False),)
+
+
+def test_an_interface_of_type_hostdev_counts() -> None:
+    text = """<interface type='hostdev' managed='yes'>
+      <source><address type='pci' domain='0' bus='0x81' slot='0x02' function='0x0'/></source></interface>"""
+    assert read(text).config == (Hostdev(PciAddress(0, 0x81, 2, 0), None, managed=True),)
+
+
+def test_an_unassigned_hostdev_counts() -> None:
+    text = HOSTDEV.replace("<address type='pci' domain='0x0000' bus='0x06'", "<address type='unassigned' bus='0x06'")
+    assert read(text).config[0].address == NIC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>",
+        "<hostdev mode='capabilities' type='misc'><source><char>/dev/x</char></source></hostdev>",
+        "<hostdev mode='subsystem' type='mdev'><source><address uuid='x'/></source></hostdev>",
+        "<interface type='network'><source network='default'/></interface>",
+    ],
+)
+def test_other_host_devices_are_none_of_ours(text: str) -> None:
+    assert read(text).config == ()
+
+
+def test_live_and_persistent_xml_are_kept_apart() -> None:
+    both = read("", live=HOSTDEV)
+    assert (both.active, both.persistent, both.config) == (True, True, ())
+    assert [h.address for h in both.live] == [NIC]
+    transient = domain_xml.guest(GuestXml(WEB, "web", domain(HOSTDEV), None), {})
+    assert (transient.active, transient.persistent) == (True, False)
+
+
+def test_block_disks_of_both_xmls_are_found_and_files_are_not() -> None:
+    block = "<disk type='block' device='disk'><source dev='{}'/></disk><disk type='file'><source file='/x.img'/></disk>"
+    found = read(block.format("/dev/disk/by-id/a"), live=block.format("/dev/sdb"))
+    assert found.block_paths == {"/dev/disk/by-id/a", "/dev/sdb"}
+
+
+def test_bridges_macvtap_and_networks_lead_to_host_interfaces() -> None:
+    name, interfaces = domain_xml.network_interfaces(
+        "<network><name>lan</name><forward mode='bridge' dev='eth7'><interface dev='eth8'/></forward>"
+        "<bridge name='virbr3'/></network>"
+    )
+    assert name == "lan"
+    assert interfaces == {"eth7", "eth8", "virbr3"}
+    text = (
+        "<interface type='bridge'><source bridge='br0'/></interface>"
+        "<interface type='direct'><source dev='eth1' mode='bridge'/></interface>"
+        "<interface type='network'><source network='lan'/></interface>"
+        "<interface type='network'><source network='unknown'/></interface>"
+    )
+    assert read(text, {name: interfaces}).interfaces == {"br0", "eth1", "eth7", "eth8", "virbr3"}
+
+
+def test_names_of_node_devices_are_read() -> None:
+    text = """<device><name>pci_0000_01_00_0</name><capability type='pci'>
+      <product id='0x10d3'>82574L</product><vendor id='0x8086'>Intel Corporation</vendor></capability></device>"""
+    assert domain_xml.node_device_names(text) == ("Intel Corporation", "82574L")
+    bare = "<device><capability type='pci'><product id='0x1'/><vendor id='0x2'/></capability></device>"
+    assert domain_xml.node_device_names(bare) == (None, None)
+
+
+ADDRESSES = st.builds(
+    PciAddress, st.integers(0, 0x7FFFFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)
+)
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"), min_size=1)
+
+
+@given(ADDRESSES, NAMES, st.booleans(), st.sampled_from([None, "vfio"]))
+def test_the_hostdev_that_is_written_is_read_again(
+    address: PciAddress,
+    alias: str,
+    managed: bool,  # noqa: FBT001
+    driver: str | None,
+) -> None:
+    text = domain_xml.hostdev_xml(AddHostdev(WEB, address, alias, managed, driver))
+    assert read(text).config == (Hostdev(address, alias, managed),)
+    found = domain_xml.find_hostdev(domain(text), address)
+    assert found is not None
+    assert domain_xml.parse(found).find("source/address") is not None
+
+
+def test_a_hostile_alias_stays_one_attribute() -> None:
+    hostile = 'x\'/><source file="/etc/shadow"/><!-- &amp; ]]>'
+    tree = domain_xml.parse(domain_xml.hostdev_xml(AddHostdev(WEB, NIC, hostile, managed=True, driver=None)))
+    assert [child.tag for child in tree] == ["source", "alias"]
+    alias = tree.find("alias")
+    assert alias is not None
+    assert alias.get("name") == hostile
+
+
+def test_find_hostdev_takes_the_one_with_the_source_address_and_leaves_the_rest() -> None:
+    other = HOSTDEV.replace("bus='0x01'", "bus='0x02'").replace("bus='0x06'", "bus='0x01'")
+    found = domain_xml.find_hostdev(domain(other + HOSTDEV), NIC)
+    assert found is not None
+    assert "ua-mine" in found
+    assert 'bus="0x06"' in found
+    assert domain_xml.find_hostdev(domain(other), NIC) is None
+
+
+def test_external_entities_are_not_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    doctype = f"<!DOCTYPE domain [<!ENTITY x SYSTEM 'file://{secret}'>]>"
+    tree = domain_xml.parse(doctype + domain("<emulator>&x;</emulator>"))
+    assert "s3cret" not in etree.tostring(tree, encoding="unicode", method="text")
+    assert (tree.findtext("devices/emulator") or "") == ""
+
+
+@pytest.mark.parametrize("place", ["<emulator>&l8;</emulator>", "<disk type='block'><source dev='&l8;'/></disk>"])
+def test_entities_are_not_blown_up(place: str) -> None:
+    levels = "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 9))
+    doctype = f"<!DOCTYPE domain [<!ENTITY l0 'lol'>{levels}]>"
+    try:
+        tree = domain_xml.parse(doctype + domain(place))
+    except etree.XMLSyntaxError:
+        return
+    assert len(etree.tostring(tree)) < 10_000
+
+
+def test_broken_xml_is_an_error() -> None:
+    with pytest.raises(etree.XMLSyntaxError):
+        domain_xml.parse("<domain>")

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hostdev_operator.api.deviceassignment import RecordStatus
+from hostdev_operator.core import reasons
+from hostdev_operator.core.assignment_status import Outcome, assignment_status, record_from_status, record_status
+from hostdev_operator.core.checks import Refusal
+from hostdev_operator.core.conditions import find
+from hostdev_operator.core.host_status import holder, host_status
+from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform
+from tests.core.hosts import PLATFORM, assigned, observation, with_device, with_guest
+from tests.fakes.samples import DB, GROUP, LONER, MATE, NIC, PORT, UID, WEB, intent
+
+FINE = Outcome()
+REFUSED = Outcome(refused=Refusal(reasons.HOST_CRITICAL, "0000:01:00.0 carries the default route"))
+FAILED = Outcome(failed=Refusal(reasons.DETACH_FAILED, "0000:01:00.1 was detached, but"), rolled_back=True)
+WAITING = Outcome(refused=Refusal(reasons.GUEST_RUNNING, "guest web runs"))
+
+
+def running(host: Observation) -> Observation:
+    return with_guest(host, WEB, active=True)
+
+
+def with_live(host: Observation) -> Observation:
+    return with_guest(
+        with_device(host, NIC, driver=VFIO_DRIVER), WEB, active=True, live=(Hostdev(NIC, intent().alias),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "outcome", "expected"),
+    [
+        pytest.param(
+            assigned(), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff Ready=Assigned",
+            id="off",
+        ),
+        pytest.param(
+            running(assigned()), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=PendingGuestRestart"
+            " Ready=Assigned",
+            id="running, pending restart",
+        ),
+        pytest.param(
+            with_live(assigned()), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML Attached=InLiveXML Ready=Assigned",
+            id="attached",
+        ),
+        pytest.param(
+            observation(), REFUSED,
+            "!Planned=HostCritical !GroupReady=NotTried !Configured=NotTried !Attached=GuestShutOff"
+            " !Ready=HostCritical",
+            id="refused",
+        ),
+        pytest.param(
+            observation(), FAILED,
+            "Planned=ChecksPassed !GroupReady=DetachFailed !Configured=DetachFailed !Attached=GuestShutOff"
+            " !Ready=DetachFailed",
+            id="failed and rolled back",
+        ),
+        pytest.param(
+            with_live(assigned()), WAITING,
+            "!Planned=GuestRunning GroupReady=Claimed Configured=InPersistentXML Attached=InLiveXML"
+            " !Ready=GuestRunning",
+            id="release waits",
+        ),
+        pytest.param(
+            replace(assigned(), guests=()), Outcome(refused=Refusal(reasons.GUEST_NOT_FOUND, "x")),
+            "!Planned=GuestNotFound GroupReady=Claimed !Configured=NotTried !Attached=GuestNotFound"
+            " !Ready=GuestNotFound",
+            id="guest gone",
+        ),
+        pytest.param(
+            with_device(assigned(), MATE, driver=None), FINE,
+            "Planned=ChecksPassed !GroupReady=NotClaimed Configured=InPersistentXML !Attached=GuestShutOff"
+            " !Ready=NotClaimed",
+            id="a mate that lost its driver",
+        ),
+        pytest.param(
+            with_device(assigned(), MATE, driver="igb"), FINE,
+            "Planned=ChecksPassed !GroupReady=NotClaimed Configured=InPersistentXML !Attached=GuestShutOff"
+            " !Ready=NotClaimed",
+            id="a mate on a host driver",
+        ),
+        pytest.param(
+            with_device(assigned(), NIC, driver="e1000e"), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff Ready=Assigned",
+            id="managed: the host has the device between runs",
+        ),
+        pytest.param(
+            observation(), FINE,
+            "Planned=ChecksPassed !GroupReady=NotClaimed !Configured=NotConfigured !Attached=GuestShutOff"
+            " !Ready=NotClaimed",
+            id="nothing done",
+        ),
+    ],
+)  # fmt: skip
+def test_conditions_of_each_state(host: Observation, outcome: Outcome, expected: str) -> None:
+    conditions = assignment_status(intent(), host, outcome).conditions
+    shown = [f"{'' if c.status == 'True' else '!'}{c.type}={c.reason}" for c in conditions]
+    assert " ".join(shown) == expected
+
+
+def test_an_unmanaged_device_on_its_host_driver_is_not_claimed() -> None:
+    host = with_device(assigned(managed=False), NIC, driver="e1000e")
+    status = assignment_status(intent(managed=False), host, FINE)
+    ready = find(status.conditions, "GroupReady")
+    assert ready
+    assert (ready.status, ready.reason) == ("False", "NotClaimed")
+
+
+def test_a_rollback_is_told() -> None:
+    group = find(assignment_status(intent(), observation(), FAILED).conditions, "GroupReady")
+    assert group
+    assert "undone" in group.message
+
+
+def test_the_status_shows_device_group_guest_and_record() -> None:
+    status = assignment_status(intent(), assigned(), FINE)
+    assert status.device
+    assert status.iommu_group
+    assert status.guest
+    assert status.record
+    assert (status.device.name, status.device.vendor_id, status.device.driver) == (
+        "pci_0000_01_00_0",
+        "0x8086",
+        "e1000e",
+    )
+    assert status.iommu_group.number == GROUP
+    roles = {m.address: (m.role, m.driver) for m in status.iommu_group.members}
+    assert roles == {
+        str(PORT): ("Bridge", "pcieport"),
+        str(NIC): ("Device", "e1000e"),
+        str(MATE): ("Mate", VFIO_DRIVER),
+    }
+    assert (status.guest.name, status.guest.alias, status.guest.persistent) == ("web", intent().alias, True)
+    assert [(m.address, m.driver) for m in status.record.members] == [
+        (str(NIC), "e1000e"),
+        (str(MATE), "snd_hda_intel"),
+    ]
+
+
+def test_nothing_is_shown_of_a_device_that_is_not_there() -> None:
+    host = replace(observation(), devices={}, guests=())
+    status = assignment_status(intent(), host, REFUSED)
+    assert (status.device, status.iommu_group, status.guest, status.record) == (None, None, None, None)
+
+
+def test_the_published_record_is_the_record_again() -> None:
+    record = assigned(with_device(observation(), MATE, driver=None)).records[UID].with_members(())
+    record = replace(record, members=assigned().records[UID].members)
+    copy = RecordStatus.model_validate(record_status(record).wire())
+    assert record_from_status(copy, UID, "default", "nic") == record
+
+
+# -- DeviceHost ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        (PLATFORM, ["IOMMUReady", "InterruptRemappingReady", "VFIOReady"]),
+        (replace(PLATFORM, iommu=False, vfio=False), ["InterruptRemappingReady"]),
+        (replace(PLATFORM, interrupt_remapping=False), ["IOMMUReady", "VFIOReady"]),
+        (replace(PLATFORM, interrupt_remapping=None), ["IOMMUReady", "VFIOReady"]),
+        (replace(PLATFORM, interrupt_remapping=False, unsafe_interrupts=True), ["IOMMUReady", "VFIOReady"]),
+    ],
+)
+def test_the_hosts_conditions_say_what_is_ready(platform: Platform, expected: list[str]) -> None:
+    status = host_status(observation(platform=platform), {}, (), None)
+    assert [c.type for c in status.conditions if c.status == "True"] == [*expected, "LibvirtReady"]
+
+
+def test_libvirt_away_is_a_condition_with_the_next_step() -> None:
+    status = host_status(observation(), {}, (), "Failed to connect socket")
+    libvirt = find(status.conditions, "LibvirtReady")
+    assert libvirt
+    assert (libvirt.status, libvirt.reason) == ("False", "LibvirtUnavailable")
+    assert "systemctl start libvirtd" in libvirt.message
+
+
+def test_a_guest_holds_before_an_assignment_before_a_driver() -> None:
+    host = with_guest(with_device(assigned(), LONER, driver=VFIO_DRIVER), DB, config=())
+    kinds = {}
+    for address in (NIC, MATE, LONER, PORT):
+        held = holder(host.devices[address], host)
+        assert held
+        kinds[address] = (held.kind, held.name)
+    assert kinds == {
+        NIC: ("Guest", "web"),
+        MATE: ("Assignment", "default/nic"),
+        LONER: ("VFIO", VFIO_DRIVER),
+        PORT: ("HostDriver", "pcieport"),
+    }
+    assert holder(replace(host.devices[LONER], driver=None), host) is None
+
+
+def test_devices_show_names_sriov_and_why_the_host_needs_them() -> None:
+    base = with_device(observation(), NIC, total_vfs=7, num_vfs=2)
+    base = with_device(base, MATE, physfn=NIC, vf_index=1)
+    status = host_status(base, {NIC: ("Intel", "82574L")}, (assigned().records[UID],), None)
+    nic, mate = (next(d for d in status.devices if d.address == str(a)) for a in (NIC, MATE))
+    assert (nic.vendor.name, nic.product.name, nic.class_) == ("Intel", "82574L", "0x020000")
+    assert nic.sriov
+    assert (nic.sriov.role, nic.sriov.total_vfs, nic.sriov.num_vfs) == ("PF", 7, 2)
+    assert mate.sriov
+    assert (mate.sriov.role, mate.sriov.pf, mate.sriov.index) == ("VF", str(NIC), 1)
+    assert [(o.uid, o.assignment, o.address) for o in status.orphans] == [(UID, "default/nic", str(NIC))]
+    assert status.summary == "4 devices, 2 groups, 2 guests"
+
+
+def test_guests_show_their_devices_live_and_persistent() -> None:
+    host = with_guest(observation(), WEB, config=(Hostdev(NIC),), live=(Hostdev(LONER),), active=True)
+    web = next(g for g in host_status(host, {}, (), None).guests if g.name == "web")
+    shown = [(d.address, d.live, d.persistent) for d in web.devices]
+    assert shown == [(str(NIC), False, True), (str(LONER), True, False)]

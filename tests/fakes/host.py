@@ -1,0 +1,199 @@
+"""A made-up host: PCI devices with drivers and IOMMU groups, libvirt guests, a journal. All fake ports share it.
+
+It behaves as kernel and libvirt do where the product depends on it, and fails where a test tells it to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from lxml import etree
+
+from hostdev_operator.core import domain_xml, reasons
+from hostdev_operator.core.errors import HostError
+from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
+from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.core.reasons import Reason
+
+
+@dataclass
+class FakeGuest:
+    """One domain: the texts of its XML; ``live`` is None while it is off, ``config`` if it is transient."""
+
+    uuid: str
+    name: str
+    config: str | None
+    live: str | None = None
+    #: What managed devices were bound to when the guest was started.
+    before: dict[PciAddress, str | None] = field(default_factory=dict)
+
+    def hostdevs(self, *, live: bool = False) -> tuple[Hostdev, ...]:
+        """The host devices in the live or persistent XML."""
+        text = self.live if live else self.config
+        return domain_xml.hostdevs(domain_xml.parse(text)) if text else ()
+
+
+@dataclass
+class Fault:
+    """One injected failure of the next call whose text starts with ``call``."""
+
+    call: str
+    error: HostError
+    after: bool
+    down: bool
+    times: int
+
+
+class FakeHost:
+    """The state. ``calls`` lists every call that changed something, as text such as 'detach_driver 0000:01:00.0'."""
+
+    def __init__(self, *devices: PciDevice) -> None:
+        self.devices = {d.address: d for d in devices}
+        #: What the kernel binds to a device that is given back.
+        self.native = {d.address: d.driver for d in devices}
+        self.guests: dict[str, FakeGuest] = {}
+        self.networks: list[str] = []
+        self.platform = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True)
+        self.uses: list[Use] = []
+        self.unknown_use: str | None = None
+        self.disks: dict[str, frozenset[PciAddress]] = {}
+        self.interfaces: dict[str, frozenset[PciAddress]] = {}
+        self.records: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.down = False
+        #: Devices that vfio-pci does not bind: a detach ends without any driver, and libvirt calls it success.
+        self.refused_by_vfio: set[PciAddress] = set()
+        self.hook: Callable[[str], None] = lambda _call: None
+        self.lock = threading.RLock()
+        self._faults: list[Fault] = []
+
+    # -- for tests: what is there -------------------------------------------------------------------------------
+
+    def drivers(self) -> dict[PciAddress, str | None]:
+        """Who is bound where."""
+        return {a: d.driver for a, d in self.devices.items()}
+
+    def state(self) -> object:
+        """Everything that an assignment could change, for comparing two moments."""
+        configs = {uuid: guest.config for uuid, guest in self.guests.items()}
+        return self.drivers(), configs, dict(self.records)
+
+    def use(self, address: PciAddress, what: str) -> None:
+        """The host needs a device."""
+        self.uses.append(Use(address, what))
+
+    def group(self, address: PciAddress) -> list[PciDevice]:
+        """The members of a device's group."""
+        number = self.devices[address].iommu_group
+        return [d for d in self.devices.values() if d.iommu_group == number]
+
+    def holders(self, address: PciAddress) -> list[FakeGuest]:
+        """The running guests that have a device."""
+        return [g for g in self.guests.values() if any(h.address == address for h in g.hostdevs(live=True))]
+
+    # -- for tests: failures ------------------------------------------------------------------------------------
+
+    def fail(
+        self,
+        call: str,
+        reason: Reason,
+        message: str = "injected",
+        *,
+        after: bool = False,
+        down: bool = False,
+        times: int = 1,
+    ) -> None:
+        """Let the next call that starts so fail; ``after``: when it has done its work; ``down``: libvirt stays away."""
+        self._faults.append(Fault(call, HostError(reason, message), after, down, times))
+
+    def heal(self) -> None:
+        """No failures any more."""
+        self._faults.clear()
+        self.down = False
+
+    @contextmanager
+    def change(self, call: str) -> Iterator[None]:
+        """Around the work of a changing call."""
+        with self.lock:
+            self.hook(call)
+            self.trip(call, after=False)
+            yield
+            self.calls.append(call)
+            self.trip(call, after=True)
+
+    def trip(self, call: str, *, after: bool) -> None:
+        """Raise the failure that is meant for this call."""
+        fault = next((f for f in self._faults if call.startswith(f.call) and f.after is after and f.times > 0), None)
+        if fault:
+            fault.times -= 1
+            self.down = self.down or fault.down
+            raise fault.error
+
+    # -- what libvirt and the kernel do -------------------------------------------------------------------------
+
+    def bind(self, address: PciAddress, driver: str | None) -> None:
+        """A driver is bound, or unbound."""
+        with self.lock:
+            self.devices[address] = replace(self.devices[address], driver=driver)
+
+    def define(self, uuid: str, name: str, devices: str = "") -> FakeGuest:
+        """Virsh define of a new guest, or of a changed one."""
+        text = f"<domain type='kvm'><name>{name}</name><uuid>{uuid}</uuid><devices>{devices}</devices></domain>"
+        guest = self.guests.setdefault(uuid, FakeGuest(uuid, name, None))
+        guest.config = etree.tostring(domain_xml.parse(text), encoding="unicode")
+        return guest
+
+    def undefine(self, uuid: str) -> None:
+        """Virsh undefine: a running guest becomes transient."""
+        guest = self.guests[uuid]
+        guest.config = None
+        if guest.live is None:
+            del self.guests[uuid]
+
+    def start(self, uuid: str) -> None:
+        """Virsh start: managed devices go to vfio-pci; refuses what libvirt and QEMU refuse, and undoes it."""
+        guest = self.guests[uuid]
+        if guest.config is None or guest.live is not None:
+            raise HostError(reasons.LIBVIRT_ERROR, "domain is already running or has no definition")
+        before: dict[PciAddress, str | None] = {}
+        try:
+            for hostdev in guest.hostdevs():
+                self._prepare(hostdev, guest, before)
+            for hostdev in guest.hostdevs():
+                self._check_viable(hostdev.address)
+        except HostError:
+            for address, driver in before.items():
+                self.bind(address, driver)
+            raise
+        guest.live, guest.before = guest.config, before
+
+    def stop(self, uuid: str) -> None:
+        """Virsh destroy: managed devices go back to what they had."""
+        guest = self.guests[uuid]
+        for address, driver in guest.before.items():
+            self.bind(address, VFIO_DRIVER if driver == VFIO_DRIVER else self.native[address])
+        guest.live, guest.before = None, {}
+        if guest.config is None:
+            del self.guests[uuid]
+
+    def _prepare(self, hostdev: Hostdev, guest: FakeGuest, before: dict[PciAddress, str | None]) -> None:
+        device = self.devices.get(hostdev.address)
+        if device is None or device.role is not Role.ENDPOINT:
+            raise HostError(reasons.DEVICE_NOT_FOUND, f"no endpoint at {hostdev.address}")
+        for mate in self.group(hostdev.address):
+            other = next((g for g in self.holders(mate.address) if g is not guest), None)
+            if other:
+                raise HostError(reasons.DEVICE_IN_USE, f"{mate.address} is in use by driver QEMU, domain {other.name}")
+        if hostdev.managed:
+            before[hostdev.address] = device.driver
+            self.bind(hostdev.address, VFIO_DRIVER)
+        elif device.driver != VFIO_DRIVER:
+            raise HostError(reasons.NOT_DETACHED, f"{hostdev.address} must be manually detached from the host")
+
+    def _check_viable(self, address: PciAddress) -> None:
+        for member in self.group(address):
+            if member.role in (Role.ENDPOINT, Role.HOST_BRIDGE) and member.on_host_driver:
+                raise HostError(reasons.IOMMU_GROUP_NOT_VIABLE, f"group {member.iommu_group} is not viable")

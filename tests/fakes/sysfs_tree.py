@@ -1,0 +1,173 @@
+"""Builds /sys and /proc in a folder, with links where the kernel has links (Documentation/ABI/testing/sysfs-*)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_ROUTE_HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+_SWAP_HEAD = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+_HEADER_TYPE_BYTE = 14
+
+
+class SysfsTree:
+    """A host root. Devices are named by their way from the root bus: '0000:00:02.0/0000:01:00.0'."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sys = root / "sys"
+        self.mounts: list[str] = []
+        self.swaps: list[str] = []
+        self.routes: list[str] = []
+        for folder in ("sys/bus/pci/devices", "sys/class/block", "sys/class/net", "sys/dev/block", "proc/1/net", "dev"):
+            (root / folder).mkdir(parents=True)
+        self.mount("0:21", "/proc", "proc", "proc")
+        self.write_proc()
+
+    # -- PCI ----------------------------------------------------------------------------------------------------------
+
+    def pci(
+        self,
+        path: str,
+        class_code: int = 0x020000,
+        *,
+        vendor: int = 0x8086,
+        device: int = 0x10D3,
+        driver: str | None = None,
+        group: int | None = None,
+        header: int = 0,
+    ) -> Path:
+        """A PCI function with its configuration space's header."""
+        name = path.rsplit("/", 1)[-1]
+        domain_bus = path.split("/", 1)[0][:7]
+        folder = self.sys / "devices" / f"pci{domain_bus}" / path
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {"class": f"0x{class_code:06x}", "vendor": f"0x{vendor:04x}", "device": f"0x{device:04x}"}
+        for file, text in {**texts, "numa_node": "-1"}.items():
+            (folder / file).write_text(text + "\n")
+        config = bytearray(64)
+        config[_HEADER_TYPE_BYTE] = header
+        (folder / "config").write_bytes(config)
+        self._link(self.sys / "bus/pci/devices" / name, folder)
+        if driver:
+            self.bind(name, driver)
+        if group is not None:
+            group_folder = self.sys / "kernel/iommu_groups" / str(group)
+            (group_folder / "devices").mkdir(parents=True, exist_ok=True)
+            self._link(folder / "iommu_group", group_folder)
+            self._link(group_folder / "devices" / name, folder)
+        return folder
+
+    def device(self, name: str) -> Path:
+        """The real folder of a PCI function."""
+        return (self.sys / "bus/pci/devices" / name).resolve()
+
+    def bind(self, name: str, driver: str | None) -> None:
+        """A driver is bound, or unbound."""
+        link = self.device(name) / "driver"
+        link.unlink(missing_ok=True)
+        if driver:
+            folder = self.sys / "bus/pci/drivers" / driver
+            folder.mkdir(parents=True, exist_ok=True)
+            self._link(link, folder)
+
+    def vfs(self, pf: str, total: int, *vfs: str) -> None:
+        """The PF's files, and links between it and its VFs."""
+        folder = self.device(pf)
+        (folder / "sriov_totalvfs").write_text(f"{total}\n")
+        (folder / "sriov_numvfs").write_text(f"{len(vfs)}\n")
+        for index, vf in enumerate(vfs):
+            self._link(folder / f"virtfn{index}", self.device(vf))
+            self._link(self.device(vf) / "physfn", folder)
+
+    # -- block --------------------------------------------------------------------------------------------------------
+
+    def disk(self, name: str, number: str, parent: Path | None = None, *partitions: str) -> Path:
+        """A disk below a device (virtual without one); partitions get the numbers that follow."""
+        base = parent if parent is not None else self.sys / "devices/virtual"
+        folder = base / "block" / name
+        major, minor = number.split(":")
+        self._block(folder, number)
+        for count, partition in enumerate(partitions, 1):
+            self._block(folder / partition, f"{major}:{int(minor) + count}")
+            (folder / partition / "partition").write_text(f"{count}\n")
+        return folder
+
+    def over(self, name: str, number: str, *slaves: str, dm: str | None = None) -> Path:
+        """A dm or md device over others."""
+        folder = self.disk(name, number)
+        (folder / "slaves").mkdir()
+        for slave in slaves:
+            self._link(folder / "slaves" / slave, (self.sys / "class/block" / slave).resolve())
+        if dm:
+            (folder / "dm").mkdir()
+            (folder / "dm/name").write_text(dm + "\n")
+        return folder
+
+    def nvme_multipath(self, head: str, number: str, *controllers: tuple[str, str]) -> None:
+        """A multipath head: its subsystem is virtual and links to the controllers (name, PCI function)."""
+        subsystem = self.sys / "devices/virtual/nvme-subsystem/nvme-subsys0"
+        self._block(subsystem / head, number)
+        for name, pci in controllers:
+            controller = self.device(pci) / "nvme" / name
+            controller.mkdir(parents=True)
+            self._link(subsystem / name, controller)
+
+    def _block(self, folder: Path, number: str) -> None:
+        folder.mkdir(parents=True)
+        (folder / "dev").write_text(number + "\n")
+        self._link(self.sys / "class/block" / folder.name, folder)
+        self._link(self.sys / "dev/block" / number, folder)
+
+    # -- network ------------------------------------------------------------------------------------------------------
+
+    def nic(self, name: str, parent: Path | None = None, *lower: str) -> None:
+        """A netdev below a device, or a virtual one over others (bridge, bond, VLAN, macvtap)."""
+        base = parent if parent is not None else self.sys / "devices/virtual"
+        folder = base / "net" / name
+        folder.mkdir(parents=True)
+        self._link(self.sys / "class/net" / name, folder)
+        for other in lower:
+            self._link(folder / f"lower_{other}", (self.sys / "class/net" / other).resolve())
+
+    # -- /proc --------------------------------------------------------------------------------------------------------
+
+    def mount(self, number: str, target: str, kind: str, source: str, fields: str = "") -> None:
+        """A line of mountinfo; ``fields`` are the optional ones, such as 'shared:1 '."""
+        escaped = target.replace(" ", "\\040")
+        self.mounts.append(f"27 1 {number} / {escaped} rw,relatime {fields}- {kind} {source} rw,discard\n")
+        self.write_proc()
+
+    def swap(self, path: str, kind: str = "partition") -> None:
+        """A swap space."""
+        self.swaps.append(f"{path}{' ' * 32}{kind}\t8388604\t\t0\t\t-2\n")
+        self.write_proc()
+
+    def route(self, name: str, destination: str = "00000000", mask: str = "00000000", flags: str = "0003") -> None:
+        """A line of the IPv4 routing table; the default route unless told otherwise."""
+        self.routes.append(f"{name}\t{destination}\t010200C0\t{flags}\t0\t0\t0\t{mask}\t0\t0\t0".ljust(127) + "\n")
+        self.write_proc()
+
+    def write_proc(self) -> None:
+        """Write the files of /proc anew."""
+        init = self.root / "proc/1"
+        (init / "mountinfo").write_text("".join(self.mounts))
+        (self.root / "proc/swaps").write_text(_SWAP_HEAD + "".join(self.swaps))
+        (init / "net/route").write_text(_ROUTE_HEAD.ljust(127) + "\n" + "".join(self.routes))
+
+    def inet6(self, name: str, scope: str = "00", address: str = "fd000000000000000000000000000002") -> None:
+        """An IPv6 address."""
+        with (self.root / "proc/1/net/if_inet6").open("a") as file:
+            file.write(f"{address} 04 40 {scope} 82 {name:>8}\n")
+
+    def route6(self, name: str, destination: str = "0" * 32, length: str = "00") -> None:
+        """An IPv6 route; the default route unless told otherwise."""
+        with (self.root / "proc/1/net/ipv6_route").open("a") as file:
+            file.write(
+                f"{destination} {length} {'0' * 32} 00 {'0' * 32} 00000400 00000002 00000000 00000003 {name:>8}\n"
+            )
+
+    def _link(self, link: Path, target: Path) -> None:
+        """Relative, as the kernel's are."""
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(target, link.parent.resolve()))

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import pytest
+
+from hostdev_operator.core import reasons
+from hostdev_operator.core.conditions import find
+from hostdev_operator.core.model import VFIO_DRIVER
+from hostdev_operator.core.reasons import Retry
+from tests.fakes.host import FakeHost
+from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
+from tests.reconcile.running import Engine, count_boundaries, ready
+
+CHANGES = ["save", "detach_driver", "add_hostdev"]
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return small_host()
+
+
+@pytest.fixture
+def engine(host: FakeHost) -> Engine:
+    return Engine(host)
+
+
+@pytest.mark.parametrize("managed", [True, False])
+@pytest.mark.parametrize("after", [False, True], ids=["before it did anything", "after it did its work"])
+@pytest.mark.parametrize("call", CHANGES)
+def test_a_failed_action_is_rolled_back_once_and_not_tried_again(
+    host: FakeHost,
+    engine: Engine,
+    call: str,
+    after: bool,  # noqa: FBT001
+    managed: bool,  # noqa: FBT001
+) -> None:
+    before = host.state()
+    host.fail(call, reasons.IOMMU_GROUP_NOT_VIABLE, after=after)
+    first = engine.run(assignment(managed=managed))
+    done_by_libvirt = call == "add_hostdev" and after
+    if done_by_libvirt:  # the guest has it: nothing is torn out of its XML, the next run finds it done
+        assert ready(engine.run(assignment(managed=managed))) == ("True", "Assigned")
+        return
+    assert ready(first) == ("False", "IOMMUGroupNotViable")
+    assert host.state() == before
+    host.calls.clear()
+    again = engine.run(assignment(managed=managed))
+    assert ready(again) == ("False", "IOMMUGroupNotViable")
+    assert host.calls == []
+    assert again.status == first.status
+
+
+def test_it_is_tried_again_when_an_input_has_changed(host: FakeHost, engine: Engine) -> None:
+    host.fail("add_hostdev", reasons.NO_GUEST_PCI_SLOT)
+    assert ready(engine.run(assignment())) == ("False", "NoGuestPCISlot")
+    host.calls.clear()
+    host.bind(LONER, None)
+    engine.run(assignment())
+    assert host.calls == []
+    host.start(WEB)
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
+def test_a_reason_that_heals_with_time_is_tried_again_with_backoff(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    host.fail("add_hostdev", reasons.LIBVIRT_ERROR, times=2)
+    for _ in range(2):
+        result = engine.run(assignment())
+        assert result.retry is Retry.BACKOFF
+        assert host.state() == before
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
+def test_a_detach_that_ends_without_a_driver_is_rolled_back(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+
+    def lose_driver(call: str) -> None:
+        if call == f"detach_driver {MATE}":
+            host.bind(MATE, None)
+
+    host.hook = lose_driver
+    host.fail("detach_driver", reasons.DETACH_BLOCKED)
+    assert ready(engine.run(assignment())) == ("False", "DetachBlocked")
+    assert host.state() == before
+
+
+def test_a_detach_that_libvirt_calls_success_is_looked_at(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    host.refused_by_vfio.add(MATE)
+    assert ready(engine.run(assignment())) == ("False", "DetachFailed")
+    assert host.state() == before
+
+
+def test_a_rollback_that_fails_says_so_and_keeps_the_record(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    host.fail("add_hostdev", reasons.NO_GUEST_PCI_SLOT)
+    host.fail("reattach_driver", reasons.REATTACH_BLOCKED)
+    result = engine.run(assignment())
+    condition = find(result.status.conditions, "Ready")
+    assert condition
+    assert condition.reason == "NoGuestPCISlot"
+    assert "rolling back failed: ReattachBlocked" in condition.message
+    assert UID in host.records
+    assert engine.run(assignment(deleting=True)).released
+    assert host.state() == before
+
+
+def test_a_driver_that_changed_between_look_and_act_is_looked_at_again(host: FakeHost, engine: Engine) -> None:
+    def rebind(call: str) -> None:
+        if call.startswith("save"):
+            host.bind(MATE, "other")
+            host.hook = lambda _call: None
+
+    host.hook = rebind
+    result = engine.run(assignment())
+    assert ready(result) == ("False", "HostChanged")
+    assert result.retry is Retry.SOON
+    assert host.drivers()[MATE] == "other"
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", ["detach_driver", "add_hostdev"])
+def test_libvirt_away_in_the_middle_keeps_the_record_and_is_resumed(
+    host: FakeHost,
+    engine: Engine,
+    call: str,
+    after: bool,  # noqa: FBT001
+) -> None:
+    undisturbed = small_host()
+    Engine(undisturbed).run(assignment())
+    host.fail(call, reasons.LIBVIRT_UNAVAILABLE, after=after, down=True)
+    result = engine.run(assignment())
+    assert ready(result) == ("False", "LibvirtUnavailable")
+    assert result.retry is Retry.BACKOFF
+    assert UID in host.records
+    assert ready(engine.run(assignment())) == ("False", "LibvirtUnavailable")
+    host.heal()
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+    assert host.state() == undisturbed.state()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", ["remove_hostdev", "reattach_driver", "drop"])
+def test_a_release_that_fails_goes_on_later(host: FakeHost, engine: Engine, call: str, after: bool) -> None:  # noqa: FBT001
+    before = host.state()
+    engine.run(assignment(managed=False))
+    host.fail(call, reasons.REATTACH_BLOCKED, after=after)
+    result = engine.run(assignment(managed=False, deleting=True))
+    assert not result.released
+    assert ready(result)[1] == "ReattachBlocked"
+    assert result.retry is Retry.BACKOFF
+    assert engine.run(assignment(managed=False, deleting=True)).released
+    assert host.state() == before
+
+
+def test_a_driver_that_does_not_come_back_keeps_the_release_waiting(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    engine.run(assignment())
+    host.native[MATE] = None
+    for _ in range(2):
+        result = engine.run(assignment(deleting=True))
+        assert not result.released
+        assert ready(result) == ("False", "BindFailed")
+        assert UID in host.records
+    host.native[MATE] = "snd_hda_intel"
+    assert engine.run(assignment(deleting=True)).released
+    assert host.state() == before
+
+
+def test_libvirt_away_during_release_keeps_what_is_not_given_back(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    engine.run(assignment())
+    host.fail("reattach_driver", reasons.LIBVIRT_UNAVAILABLE, down=True)
+    for _ in range(2):
+        assert ready(engine.run(assignment(deleting=True))) == ("False", "LibvirtUnavailable")
+        assert host.drivers()[MATE] == VFIO_DRIVER
+        assert UID in host.records
+    host.heal()
+    assert engine.run(assignment(deleting=True)).released
+    assert host.state() == before
+
+
+def test_the_status_of_a_run_that_saw_nothing_is_the_old_one_but_not_ready(host: FakeHost, engine: Engine) -> None:
+    known = engine.run(assignment()).status
+    host.down = True
+    result = engine.run(assignment())
+    assert ready(result) == ("False", "LibvirtUnavailable")
+    assert (result.status.record, result.status.guest) == (known.record, known.guest)
+    assert result.status.record
+
+
+# -- crashes ---------------------------------------------------------------------------------------------------------
+
+
+def assigned_already() -> Engine:
+    engine = Engine(small_host())
+    engine.run(assignment(managed=False))
+    engine.boundaries.clear()
+    return engine
+
+
+ASSIGN_BOUNDARIES = count_boundaries(lambda: (Engine(small_host()), assignment(managed=False)))
+RELEASE_BOUNDARIES = count_boundaries(lambda: (assigned_already(), assignment(managed=False, deleting=True)))
+
+
+def test_there_is_a_boundary_around_every_change() -> None:
+    assert ASSIGN_BOUNDARIES == 5  # record, two drivers, hostdev, done
+    assert RELEASE_BOUNDARIES == 5  # hostdev, two drivers, record, done
+
+
+@pytest.mark.parametrize("boundary", range(1, ASSIGN_BOUNDARIES + 1))
+def test_a_crash_at_any_point_of_an_assignment_leads_to_the_same_end(boundary: int) -> None:
+    undisturbed = Engine(small_host())
+    expected = undisturbed.run(assignment(managed=False))
+    crashed = Engine(small_host(), crash_at=boundary)
+    assert crashed.run_through_crashes(assignment(managed=False)) == expected
+    assert crashed.host.state() == undisturbed.host.state()
+
+
+@pytest.mark.parametrize("boundary", range(1, ASSIGN_BOUNDARIES + 1))
+def test_a_crash_at_any_point_of_an_assignment_can_be_released(boundary: int) -> None:
+    before = small_host().state()
+    crashed = Engine(small_host(), crash_at=boundary)
+    crashed.run_through_crashes(assignment(managed=False, deleting=False))
+    assert crashed.run(assignment(managed=False, deleting=True)).released
+    assert crashed.host.state() == before
+
+
+@pytest.mark.parametrize("boundary", range(1, RELEASE_BOUNDARIES + 1))
+def test_a_crash_at_any_point_of_a_release_leads_to_the_same_end(boundary: int) -> None:
+    before = small_host().state()
+    crashed = assigned_already()
+    crashed.crash_at = boundary
+    assert crashed.run_through_crashes(assignment(managed=False, deleting=True)).released
+    assert crashed.host.state() == before
+
+
+@pytest.mark.parametrize("boundary", range(1, 9))
+def test_a_crash_in_a_rollback_leaves_nothing_behind(boundary: int) -> None:
+    before = small_host().state()
+    crashed = Engine(small_host(), crash_at=boundary)
+    crashed.host.fail("add_hostdev", reasons.NO_GUEST_PCI_SLOT, times=2)
+    crashed.run_through_crashes(assignment(managed=False))
+    assert len(crashed.boundaries) >= boundary
+    assert crashed.host.state() == before
+
+
+def test_the_steady_state_has_no_boundary(engine: Engine) -> None:
+    engine.run(assignment())
+    engine.boundaries.clear()
+    engine.run(assignment())
+    assert engine.boundaries == []
+    assert NIC in engine.host.devices
