@@ -91,6 +91,14 @@ def test_a_multipath_nvme_head_leads_to_its_controllers(tree: SysfsTree) -> None
     assert set(uses(tree)) == {DISK, OTHER}
 
 
+def test_a_disk_behind_vmd_needs_its_controller_too(tree: SysfsTree) -> None:
+    tree.pci("0000:00:0e.0", 0x010400)
+    tree.pci("0000:00:0e.0/pci10000:e0/10000:e0:06.0", 0x060400, header=1)
+    tree.pci("0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0", 0x010802)
+    tree.disk("nvme2n1", "259:9", tree.device("10000:e1:00.0") / "nvme/nvme2")
+    assert below(tree, "/dev/nvme2n1") == {"0000:00:0e.0", "10000:e1:00.0"}
+
+
 def test_swap_counts(tree: SysfsTree) -> None:
     tree.swap("/dev/sda2")
     tree.swap("/swap\\040file", "file")

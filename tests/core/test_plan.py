@@ -115,6 +115,11 @@ def test_a_driver_bound_behind_our_back_is_taken_again_and_the_record_kept() -> 
     assert after.records == before.records
 
 
+def test_a_mate_that_lost_its_driver_on_the_way_is_moved_on_to_vfio() -> None:
+    host = with_device(assigned(), MATE, driver=None)
+    assert plan_assign(intent(), host) == Plan((DetachDriver(MATE, ""),))
+
+
 def test_a_mate_that_had_no_driver_and_got_one_gets_that_one_back() -> None:
     before = assigned(with_device(observation(), MATE, driver=None))
     host = with_device(before, MATE, driver="snd_hda_intel")

@@ -71,11 +71,9 @@ def clean(stack: Stack) -> None:
     if not (stack.agent and stack.agent.alive()):
         stack.start_agent()
     lab.run("for g in $(virsh -q list --name); do virsh -q destroy $g; done")
-    stack.plane.kubectl("delete", "deviceassignments", "--all", "--wait=false")
-    stack.wait(
-        "all assignments to be gone",
-        lambda: not stack.plane.kubectl("get", "deviceassignments", "-A", "-o", "name").stdout,
-    )
+    if stack.assignments():
+        stack.plane.kubectl("delete", "deviceassignments", "--all", "--wait=false")
+        stack.wait("all assignments to be gone", lambda: not stack.assignments())
     lab.run("for g in $(virsh -q list --all --name); do virsh -q undefine $g; done")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from tests.lab.guests import define, guest_xml, wait_for_guest
@@ -214,9 +215,11 @@ def test_lost_journal_is_taken_up_from_the_status(system: Stack, device: str, ma
     system.wait_condition("amnesia", "Ready", "True")
     system.stop_agent()
     system.lab.run("rm /var/lib/hostdev-operator/assignments/*.json")
-    system.start_agent()
+    agent = system.start_agent(arguments="--log-format json")
     system.delete("amnesia")
     system.wait_gone("amnesia")
+    messages = [json.loads(line)["message"] for line in agent.log().splitlines() if line.startswith("{")]
+    assert any("taking the record from its status" in m for m in messages)
     assert (system.lab.driver(device), system.lab.driver(mate)) == ("e1000", "e1000")
     assert "<hostdev" not in config_xml(system, "amnesia")
 
@@ -226,10 +229,11 @@ def test_writes_for_one_assignment(system: Stack, device: str) -> None:
     known = len(system.plane.writes())
     system.apply(assignment("thrifty", domain="thrifty", address=device))
     system.wait_condition("thrifty", "Ready", "True")
-    holder = f"jsonpath={{.status.devices[?(@.address=='{device}')].holder.name}}"
-    system.wait(
-        "the DeviceHost to name the holder",
-        lambda: system.plane.kubectl("get", "devicehost", NODE, "-o", holder).stdout == "thrifty",
-    )
+
+    def told() -> bool:
+        devices = system.get("devicehost", NODE)["status"]["devices"]
+        return any(d["address"] == device and d.get("holder", {}).get("name") == "thrifty" for d in devices)
+
+    system.wait("the DeviceHost to name the holder", told)
     ours = [w for w in system.plane.writes()[known:] if w.user in (AGENT_USER, CONTROLLER_USER)]
     assert len([w for w in ours if w.resource != "events"]) <= 4

@@ -3,166 +3,170 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.lab.guests import define, guest_xml, hostdev_xml
-from tests.system.conftest import drivers
-from tests.system.stack import NODE, Stack, assignment
+from tests.system.conftest import E1000, clean, drivers
+from tests.system.stack import Stack, assignment
 
 
-@pytest.fixture
-def guest(system: Stack) -> Iterator[str]:
-    """A guest that is off. Afterwards neither a driver nor any guest's XML has changed."""
-    define(system.lab, "victim", guest_xml("victim"))
-    system.wait_guest_listed("victim")
-    before = _host(system)
-    yield "victim"
-    assert _host(system) == before
+@dataclass(frozen=True)
+class Refusals:
+    """Many assignments that cannot be, made at once; ``before`` is what the host was like."""
+
+    stack: Stack
+    addresses: dict[str, str]
+    before: tuple[str, str]
+
+    def message(self, name: str, reason: str) -> str:
+        """Wait until one of them is refused for this reason; the message."""
+        return self.stack.wait_condition(name, "Ready", "False", reason)
 
 
-def _host(system: Stack) -> tuple[str, str]:
-    xml = system.lab.run("for g in $(virsh -q list --all --name | grep victim); do virsh dumpxml $g; done").stdout
-    return drivers(system.lab), xml
+def _host(stack: Stack) -> tuple[str, str]:
+    """Which drivers are bound, and the XML of all guests."""
+    xml = stack.lab.run("for g in $(virsh -q list --all --name); do virsh dumpxml $g; done").stdout
+    return drivers(stack.lab), xml
 
 
-def refused(system: Stack, guest: str, address: str, reason: str) -> str:
-    """The message of the refusal."""
-    system.apply(assignment("bad", domain=guest, address=address))
-    return system.wait_condition("bad", "Ready", "False", reason)
-
-
-def controller_of(system: Stack, device: str) -> str:
+def _controller_of(stack: Stack, device: str) -> str:
     """The PCI address in a device's path in sysfs."""
-    return system.lab.run(
-        f"readlink -f {device} | grep -oE '[0-9a-f]{{4}}:[0-9a-f]{{2}}:[0-9a-f]{{2}}.[0-7]' | tail -1"
-    ).stdout.strip()
+    pattern = "[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7]"
+    return stack.lab.run(f"readlink -f {device} | grep -oE '{pattern}' | tail -1").stdout.strip()
 
 
-def test_bridge(system: Stack, guest: str) -> None:
-    (bridge,) = system.lab.find_devices("1b36:000e")
-    message = refused(system, guest, bridge, "NotAssignable")
-    assert bridge in message
-    assert "name an endpoint" in message
+def _addresses(stack: Stack) -> dict[str, str]:
+    """Name of the assignment -> the device that it asks for."""
+    lab = stack.lab
+    device, mate = lab.find_devices(E1000)
+    return {
+        "bridge": lab.find_devices("1b36:000e")[0],
+        "missing": "0000:7f:00.0",
+        "root-disk": _controller_of(stack, "/sys/class/block/$(basename $(findmnt -no SOURCE /))"),
+        "node-address": _controller_of(stack, "/sys/class/net/$(ip -o route get 10.0.2.2 | grep -oP 'dev \\K\\S+')"),
+        "console": _controller_of(stack, "/sys/class/drm/card0"),
+        "held": device,
+        "mate-held": mate,
+        "by-hand": device,
+        "macvtap": lab.find_devices("8086:10c9")[0],
+        "block-disk": lab.find_devices("1b36:0010")[0],
+        "no-guest": lab.find_devices("8086:10c9")[1],
+        "no-node": lab.find_devices("8086:10c9")[1],
+    }
 
 
-def test_missing_device(system: Stack, guest: str) -> None:
-    message = refused(system, guest, "0000:7f:00.0", "DeviceNotFound")
-    assert "0000:7f:00.0" in message
-    assert "lspci" in message
-
-
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("/sys/class/block/$(basename $(findmnt -no SOURCE /))", "mounted on /"),
-        ("/sys/class/net/$(ip -o route get 10.0.2.2 | grep -oP 'dev \\K\\S+')", "a network of the host"),
-        ("/sys/class/drm/card0", "console"),
-    ],
-    ids=["root disk", "node address", "console"],
-)
-def test_device_that_the_host_needs(system: Stack, guest: str, path: str, words: str) -> None:
-    address = controller_of(system, path)
-    message = refused(system, guest, address, "HostCritical")
-    assert address in message
-    assert words in message
-
-
-def test_default_route_and_swap_come_and_go(system: Stack, guest: str, device: str, mate: str) -> None:
-    lab = system.lab
-    nic = lab.run(f"ls /sys/bus/pci/devices/{mate}/net").stdout.strip()
-    lab.run(f"ip link set {nic} up && ip route add default dev {nic}")
-    lab.run("mkswap -q /dev/nvme0n1 && swapon /dev/nvme0n1")
-    try:
-        message = refused(system, guest, device, "HostCritical")
-        assert f"{mate} [8086:100e], a group mate of {device}," in message
-        assert f"the default route over {nic}" in message
-        (nvme,) = lab.find_devices("1b36:0010")
-        system.apply(assignment("swap", domain=guest, address=nvme))
-        assert "the swap space /dev/nvme0n1" in system.wait_condition("swap", "Ready", "False", "HostCritical")
-    finally:
-        lab.run(f"swapoff /dev/nvme0n1; ip route del default dev {nic}; ip link set {nic} down")
-    system.wait_condition("bad", "Ready", "True")  # it heals by itself when the route is gone
-    for name in ("bad", "swap"):
-        system.delete(name)
-        system.wait_gone(name)
-
-
-def test_guest_that_does_not_exist(system: Stack, guest: str, device: str) -> None:
-    message = refused(system, "nobody", device, "GuestNotFound")
-    assert "'nobody'" in message
-    assert not system.get("deviceassignment", "bad")["metadata"].get("finalizers")
-
-
-def test_node_that_does_not_exist(system: Stack, guest: str, device: str) -> None:
-    system.apply(assignment("bad", domain=guest, address=device, extra="nodeName: elsewhere"))
-    assert "elsewhere" in system.wait_condition("bad", "Ready", "False", "NodeNotFound")
-
-
-def test_device_of_a_guest_made_with_virsh(system: Stack, guest: str, device: str, mate: str) -> None:
-    define(system.lab, "victim2", guest_xml("victim2", hostdevs=[hostdev_xml(device)]))
-    system.wait_guest_listed("victim2")
-    try:
-        message = refused(system, guest, device, "DeviceInUse")
-        assert "victim2 (defined)" in message
-        assert device in message
-        system.apply(assignment("mate", domain=guest, address=mate))
-        message = system.wait_condition("mate", "Ready", "False", "GroupInUse")
-        assert "victim2 (defined)" in message
-        assert f"{device} [8086:100e]" in message
-        system.apply(assignment("same", domain="victim2", address=device))
-        assert "did not put there" in system.wait_condition("same", "Ready", "False", "DeviceInUse")
-        assert "ua-hostdev" not in system.lab.virsh("dumpxml", "victim2")
-    finally:
-        for name in ("bad", "mate", "same"):
-            system.plane.kubectl("delete", "deviceassignment", name, "--ignore-not-found")
-        system.lab.virsh("undefine", "victim2")
-
-
-def test_disk_and_macvtap_of_another_guest(system: Stack, guest: str) -> None:
-    pf = system.lab.find_devices("8086:10c9")[0]
-    nic = system.lab.run(f"ls /sys/bus/pci/devices/{pf}/net").stdout.strip()
+@pytest.fixture(scope="module")
+def refusals(stack: Stack) -> Iterator[Refusals]:
+    """The guest "victim" is off; "holder", made with virsh, has one of the group's NICs, an NVMe disk and a macvtap."""
+    lab, addresses = stack.lab, _addresses(stack)
+    nic = lab.run(f"ls /sys/bus/pci/devices/{addresses['macvtap']}/net").stdout.strip()
     devices = (
         "<disk type='block' device='disk'><source dev='/dev/nvme0n1'/><target dev='vda' bus='virtio'/></disk>"
         f"<interface type='direct'><source dev='{nic}' mode='bridge'/><model type='e1000'/></interface>"
     )
-    define(system.lab, "victim2", guest_xml("victim2", extra_devices=devices))
-    system.wait_guest_listed("victim2")
+    define(lab, "victim", guest_xml("victim"))
+    define(lab, "holder", guest_xml("holder", hostdevs=[hostdev_xml(addresses["held"])], extra_devices=devices))
+    for guest in ("victim", "holder"):
+        stack.wait_guest_listed(guest)
+    before = _host(stack)
+    domains = {"no-guest": "nobody", "by-hand": "holder"}
+    for name, address in addresses.items():
+        extra = "nodeName: elsewhere" if name == "no-node" else ""
+        stack.apply(assignment(name, domain=domains.get(name, "victim"), address=address, extra=extra))
+    yield Refusals(stack, addresses, before)
+    clean(stack)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "words"),
+    [
+        ("bridge", "NotAssignable", ["Bridge", "name an endpoint"]),
+        ("missing", "DeviceNotFound", ["lspci"]),
+        ("root-disk", "HostCritical", ["mounted on /", "choose another device"]),
+        ("node-address", "HostCritical", ["a network of the host", "choose another device"]),
+        ("console", "HostCritical", ["console"]),
+        ("held", "DeviceInUse", ["guest holder (defined)", "default/held", "virsh detach-device holder"]),
+        ("mate-held", "GroupInUse", ["guest holder (defined)", "IOMMU group", "remove it there first"]),
+        ("by-hand", "DeviceInUse", ["guest holder (defined)", "did not put there"]),
+        ("macvtap", "HostCritical", ["which guest holder uses"]),
+        ("block-disk", "HostCritical", ["carries the disk /dev/nvme0n1 of guest holder"]),
+    ],
+)
+def test_refused_by_the_agent(refusals: Refusals, name: str, reason: str, words: list[str]) -> None:
+    message = refusals.message(name, reason)
+    for word in (refusals.addresses[name], *words):
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "word"), [("no-guest", "GuestNotFound", "'nobody'"), ("no-node", "NodeNotFound", "'elsewhere'")]
+)
+def test_refused_by_the_controller(refusals: Refusals, name: str, reason: str, word: str) -> None:
+    assert word in refusals.message(name, reason)
+    assert not refusals.stack.get("deviceassignment", name)["metadata"].get("finalizers")
+
+
+def test_host_and_guests_are_as_before(refusals: Refusals) -> None:
+    assert _host(refusals.stack) == refusals.before
+    warnings = refusals.stack.plane.kubectl(
+        "get", "events", "--field-selector=type=Warning", "-o", "jsonpath={range .items[*]}{.reason} {end}"
+    )
+    assert {"NotAssignable", "HostCritical", "DeviceInUse", "GroupInUse", "GuestNotFound"} <= set(
+        warnings.stdout.split()
+    )
+
+
+def test_default_route_and_swap_come_and_go(system: Stack, device: str, mate: str) -> None:
+    lab = system.lab
+    define(lab, "patient", guest_xml("patient"))
+    system.wait_guest_listed("patient")
+    nic = lab.run(f"ls /sys/bus/pci/devices/{mate}/net").stdout.strip()
+    (nvme,) = lab.find_devices("1b36:0010")
+    lab.run(f"ip link set {nic} up && ip route add default dev {nic}")
+    lab.run("mkswap -q /dev/nvme0n1 && swapon /dev/nvme0n1")
     try:
-        message = refused(system, guest, pf, "HostCritical")
-        assert f"carries {nic}, which guest victim2 uses" in message
-        (nvme,) = system.lab.find_devices("1b36:0010")
-        system.apply(assignment("disk", domain=guest, address=nvme))
-        message = system.wait_condition("disk", "Ready", "False", "HostCritical")
-        assert "carries the disk /dev/nvme0n1 of guest victim2" in message
+        system.apply(assignment("route", domain="patient", address=device))
+        system.apply(assignment("swap", domain="patient", address=nvme))
+        message = system.wait_condition("route", "Ready", "False", "HostCritical")
+        assert f"{mate} [8086:100e], a group mate of {device}," in message
+        assert f"the default route over {nic}" in message
+        assert "the swap space /dev/nvme0n1" in system.wait_condition("swap", "Ready", "False", "HostCritical")
+        assert (lab.driver(device), lab.driver(mate), lab.driver(nvme)) == ("e1000", "e1000", "nvme")
     finally:
-        for name in ("bad", "disk"):
-            system.plane.kubectl("delete", "deviceassignment", name, "--ignore-not-found")
-        system.lab.virsh("undefine", "victim2")
+        lab.run(f"swapoff /dev/nvme0n1; ip route del default dev {nic}; ip link set {nic} down")
+    system.wait_condition("route", "Ready", "True")  # it heals by itself when the route is gone
 
 
-def test_libvirtd_down_at_start_and_back(system: Stack, guest: str, device: str) -> None:
+def probe(system: Stack, path: str) -> str:
+    """The HTTP status of one of the agent's probes, as a kubelet on the node would see it."""
+    request = f"exec 3<>/dev/tcp/127.0.0.1/9440; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
+    return system.lab.run(request).stdout.split()[1]
+
+
+def test_libvirtd_down_at_start_and_back(system: Stack, device: str) -> None:
+    define(system.lab, "late", guest_xml("late"))
+    system.wait_guest_listed("late")
     system.stop_agent()
     system.lab.stop_libvirtd()
     system.start_agent()
-    system.apply(assignment("late", domain=guest, address=device))
+    system.apply(assignment("late", domain="late", address=device))
     message = system.wait_condition("late", "Ready", "False", "LibvirtUnavailable")
     assert "qemu:///system" in message
-    host = "jsonpath={.status.conditions[?(@.type=='LibvirtReady')].status}"
-
-    def ready() -> str:
-        return system.plane.kubectl("get", "devicehost", NODE, "-o", host).stdout
-
-    system.wait("LibvirtReady=False", lambda: ready() == "False")
+    system.wait("LibvirtReady=False", lambda: system.host_condition("LibvirtReady") == "False")
+    assert probe(system, "/readyz") == "503"
+    assert probe(system, "/healthz") == "200"
     system.lab.start_libvirtd()
     system.wait_condition("late", "Ready", "True")
-    system.wait("LibvirtReady=True", lambda: ready() == "True")
-    system.delete("late")
-    system.wait_gone("late")
+    system.wait("LibvirtReady=True", lambda: system.host_condition("LibvirtReady") == "True")
+    assert probe(system, "/readyz") == "200"
 
 
-def test_libvirtd_killed_in_the_middle(system: Stack, guest: str, device: str, mate: str) -> None:
-    system.apply(assignment("middle", domain=guest, address=device, extra="managed: false"))
+def test_libvirtd_killed_in_the_middle(system: Stack, device: str, mate: str) -> None:
+    define(system.lab, "middle", guest_xml("middle"))
+    system.wait_guest_listed("middle")
+    system.apply(assignment("middle", domain="middle", address=device, extra="managed: false"))
     system.lab.run("until ls /var/lib/hostdev-operator/assignments | grep -q json; do sleep 0.02; done", timeout=60)
     system.lab.kill_libvirtd()
     system.lab.start_libvirtd()
@@ -172,3 +176,4 @@ def test_libvirtd_killed_in_the_middle(system: Stack, guest: str, device: str, m
     system.lab.kill_libvirtd()
     system.lab.start_libvirtd()
     system.wait_gone("middle")
+    assert (system.lab.driver(device), system.lab.driver(mate)) == ("e1000", "e1000")

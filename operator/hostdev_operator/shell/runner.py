@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import kopf
@@ -29,6 +30,13 @@ def registry() -> kopf.OperatorRegistry:
     return made
 
 
+class _Backoffs:
+    """Seconds between attempts to reach the API server, for ever: it may be away for as long as it likes."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1, 1, 2, 3, 5, 8), repeat(10))
+
+
 def settings(field_selector: str | None) -> kopf.OperatorSettings:
     """Watch and nothing else: no scanning, no peering, no events or annotations by kopf.
 
@@ -39,6 +47,7 @@ def settings(field_selector: str | None) -> kopf.OperatorSettings:
     made.peering.standalone = True
     made.posting.enabled = False
     made.watching.server_timeout = 300
+    made.networking.error_backoffs = _Backoffs()  # kopf's own end after a minute, and the program with them
     if field_selector:
         # item assignment: replacing the mapping breaks kopf's watcher; a string key is ignored without a word
         made.watching.field_selectors[(API_VERSION, "deviceassignments")] = field_selector
