@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 # A boot takes 15 to 30 s on two idle cores; other work on the machine multiplies that.
 BOOT_TIMEOUT = 300.0
 POLL = 0.1
+BOOT_ATTEMPTS = 3
 READY = "ready"
+STALLED = "rcu_preempt detected stalls"
 
 
 class LabBootError(LabError):
     """The laboratory host did not come up; the message ends with its console."""
+
+
+class StalledBootError(LabBootError):
+    """The emulation lost a processor during the boot, by the kernel's own words."""
 
 
 class LabHost(Inspection):
@@ -94,11 +100,8 @@ class LabHost(Inspection):
         if self.powered():
             msg = "the laboratory host is on already"
             raise LabError(msg)
-        console = self.machine.console
-        before = console.stat().st_size if console.exists() else 0
-        self._qemu = qemu.start(self.machine.command(), self.machine.folder)
         try:
-            self._wait_for_console(READY, before)
+            self._start_qemu()
             self._qmp = qemu.Qmp(self.machine.folder)
             self._channel = Channel(self._qmp.command_port())
             for number, (point, _) in enumerate(self.machine.mounts):
@@ -107,6 +110,25 @@ class LabHost(Inspection):
         except BaseException:
             self.power_cut()
             raise
+
+    def _start_qemu(self) -> None:
+        """Start QEMU and wait until libvirtd answers.
+
+        Now and then the emulated second processor never gets a timer interrupt, and the kernel hangs before it starts
+        its first program; such a boot is tried again. Once the host is up this has not been seen.
+        """
+        console = self.machine.console
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            before = console.stat().st_size if console.exists() else 0
+            self._qemu = qemu.start(self.machine.command(), self.machine.folder)
+            try:
+                self._wait_for_console(READY, before)
+            except StalledBootError:
+                self.power_cut()
+                if attempt == BOOT_ATTEMPTS:
+                    raise
+            else:
+                return
 
     def power_cut(self) -> None:
         """End QEMU by SIGKILL: what the laboratory had not synced is gone. Nothing happens when off."""
@@ -272,9 +294,13 @@ class LabHost(Inspection):
             if self.machine.console.exists():
                 with self.machine.console.open("rb") as stream:
                     stream.seek(offset)
-                    lines = stream.read().decode(errors="replace").splitlines()
+                    text = stream.read().decode(errors="replace")
+                lines = text.splitlines()
                 if any(line.startswith("LAB ") and line.split(" ", 2)[2:] == [stage] for line in lines):
                     return
+                if STALLED in text:
+                    msg = f"the boot stalled; the end of the console:\n{self.console_tail()}"
+                    raise StalledBootError(msg)
             if not self.powered():
                 msg = f"QEMU ended before the stage {stage!r}; the end of its output:\n{self.console_tail()}"
                 raise LabBootError(msg)
