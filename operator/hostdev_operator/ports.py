@@ -1,6 +1,6 @@
 """What the engine needs of the outside world. Adapters implement these; tests/fakes has one stateful fake of each.
 
-All calls block and have a deadline inside the adapter: none waits for ever. Failures are HostError with a reason of
+All calls of Hypervisor have a deadline inside the adapter: none waits for ever. Failures are HostError with a reason of
 the catalogue.
 """
 
@@ -44,6 +44,9 @@ class Hypervisor(Protocol):
     def remove_hostdev(self, action: RemoveHostdev) -> None:
         """detach-device --config; nothing to do if the device is not in there, or the guest is gone."""
 
+    def blocked(self) -> frozenset[PciAddress]:
+        """Devices whose detach or reattach has not returned within its deadline, and still has not."""
+
 
 class HostDevices(Protocol):
     """The host's kernel, as /sys and /proc show it."""
@@ -54,8 +57,8 @@ class HostDevices(Protocol):
     def driver(self, address: PciAddress) -> str | None:
         """The driver that is bound now; None if none is, or the device is gone."""
 
-    def wait_for_driver(self, address: PciAddress, wanted: str | None, seconds: float) -> str | None:
-        """Wait until this driver is bound (None: only look); returns what is bound in the end."""
+    def wait_for_driver(self, address: PciAddress, wanted: Callable[[str | None], bool], seconds: float) -> str | None:
+        """Wait until the bound driver is as wanted; returns what is bound in the end."""
 
     def platform(self) -> Platform:
         """IOMMU, interrupt remapping, VFIO."""
@@ -96,10 +99,13 @@ class Cluster(Protocol):
         """All DeviceAssignments whose status.nodeName is this node."""
 
     async def apply_assignment_status(self, body: Body, status: Body, manager: str) -> Body:
-        """Server-side apply of the manager's fields of status to this very object (by UID); returns the new body."""
+        """Server-side apply of the manager's fields of status to this very version of the object; the new body.
+
+        ClusterError 409 if it has changed since (also: was deleted and made anew): read it again and think again.
+        """
 
     async def clear_binding(self, body: Body) -> None:
-        """Remove status.nodeName, status.record and status.guest; nothing to do if the object is gone."""
+        """Remove status.nodeName, status.record and status.guest of this very version; nothing if it is gone."""
 
     async def set_finalizers(self, body: Body, finalizers: list[str]) -> Body | None:
         """Replace metadata.finalizers of this very version of the object; None if it is gone."""
@@ -107,11 +113,14 @@ class Cluster(Protocol):
     async def hosts(self) -> list[Body]:
         """All DeviceHosts."""
 
+    async def host(self, node: str) -> Body | None:
+        """The node's DeviceHost, or None."""
+
     async def apply_host_status(self, node: str, status: Body) -> Body:
         """Make the node's DeviceHost if it is missing, and apply its status."""
 
-    async def event(self, body: Body, *, kind: str, warning: bool, reason: str, message: str) -> None:
-        """An event about an object; failing to write one is logged and no error."""
+    async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
+        """An event about a DeviceAssignment; failing to write one is logged and no error."""
 
 
 class Clock(Protocol):
@@ -119,6 +128,9 @@ class Clock(Protocol):
 
     def now(self) -> str:
         """RFC 3339 in UTC, to the second."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, for delays."""
 
 
 class ClusterError(Exception):

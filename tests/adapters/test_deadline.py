@@ -48,17 +48,22 @@ def test_calls_that_never_return_do_not_pile_up(monkeypatch: pytest.MonkeyPatch)
         leave.wait(LONG)
         returned.release()
 
-    for _ in range(2):
+    for what in ("a", "b"):
         with pytest.raises(HostError, match="did not return"):
-            deadline.call(hang, 0.0, reasons.DETACH_BLOCKED, "x")
+            deadline.call(hang, 0.0, reasons.DETACH_BLOCKED, what)
+    assert deadline.late() == {"a", "b"}
+    with pytest.raises(HostError, match="an earlier attempt has not returned"):
+        deadline.call(lambda: 1, LONG, reasons.DETACH_BLOCKED, "a")
     with pytest.raises(HostError, match="not tried") as caught:
         deadline.call(lambda: 1, LONG, reasons.REATTACH_BLOCKED, "y")
     assert caught.value.reason is reasons.REATTACH_BLOCKED
     leave.set()
     for _ in range(2):
         assert returned.acquire(timeout=LONG)
-    join("x")
-    assert deadline.call(lambda: 1, LONG, reasons.DETACH_BLOCKED, "z") == 1
+    join("a")
+    join("b")
+    assert deadline.late() == frozenset()
+    assert deadline.call(lambda: 1, LONG, reasons.DETACH_BLOCKED, "a") == 1
 
 
 def test_a_call_that_fails_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:

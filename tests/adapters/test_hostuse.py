@@ -8,25 +8,12 @@ from hostdev_operator.adapters.kernel import Kernel
 from hostdev_operator.core import reasons
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.pci import PciAddress
-from tests.fakes.sysfs_tree import SysfsTree
-
-DISK, OTHER, NIC, GPU = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:00:02.0"
+from tests.fakes.sysfs_tree import DISK, GPU, OTHER, SysfsTree, storage_and_network
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> SysfsTree:
-    """Two storage controllers behind root ports, a NIC, a GPU; nothing of it is used."""
-    made = SysfsTree(tmp_path)
-    made.pci("0000:00:1c.0", 0x060400, header=1)
-    made.pci(f"0000:00:1c.0/{DISK}", 0x010601)
-    made.pci(f"0000:00:1d.0/{OTHER}", 0x010802)
-    made.pci(f"0000:00:1e.0/{NIC}")
-    made.pci(GPU, 0x030000)
-    ata = made.device(DISK) / "ata1/host0/target0:0:0/0:0:0:0"
-    made.disk("sda", "8:0", ata, "sda1", "sda2")
-    made.disk("nvme0n1", "259:0", made.device(OTHER) / "nvme/nvme0", "nvme0n1p1")
-    made.nic("eth0", made.device(NIC))
-    return made
+    return storage_and_network(tmp_path)
 
 
 def uses(tree: SysfsTree) -> dict[str, set[str]]:
@@ -99,65 +86,148 @@ def test_a_disk_behind_vmd_needs_its_controller_too(tree: SysfsTree) -> None:
     assert below(tree, "/dev/nvme2n1") == {"0000:00:0e.0", "10000:e1:00.0"}
 
 
+def everything_stored(tree: SysfsTree, *texts: str) -> bool:
+    """Whether both storage controllers, and nothing else, count, with a text that says why."""
+    found = uses(tree)
+    return set(found) == {DISK, OTHER} and all(
+        any(text in w for w in what) for what in found.values() for text in texts
+    )
+
+
+def test_zfs_could_be_on_any_storage_controller(tree: SysfsTree) -> None:
+    tree.mount("0:60", "/tank/data", "zfs", "tank/data")
+    tree.mount("0:61", "/tank", "zfs", "tank")
+    assert everything_stored(
+        tree, "may carry the file system that is mounted on /tank (the ZFS pool tank cannot be followed"
+    )
+    assert all(len(what) == 1 for what in uses(tree).values())
+
+
+def test_an_imported_zfs_pool_counts_without_a_mount(tree: SysfsTree) -> None:
+    pool = tree.root / "proc/spl/kstat/zfs/tank"
+    pool.mkdir(parents=True)
+    (pool / "state").write_text("ONLINE\n")
+    assert everything_stored(tree, "the ZFS pool tank, which is imported")
+
+
+def test_bcachefs_is_followed_to_the_devices_that_it_lists_or_could_be_anywhere(tree: SysfsTree) -> None:
+    tree.mount("0:60", "/", "bcachefs", "/dev/nvme0n1p1:/dev/nvme0n1")
+    assert set(uses(tree)) == {OTHER}
+    tree.mount("0:61", "/srv", "bcachefs", "/dev/nvme0n1p1:/dev/gone")
+    assert everything_stored(tree, "/srv")
+    tree.mounts.clear()
+    tree.mount("0:61", "/srv", "bcachefs", "UUID=1-2-3")
+    assert everything_stored(tree, "/srv")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "source"),
+    [
+        ("0:60", "gpfs", "/dev/gpfs0"),
+        ("0:60", "fuseblk", "/dev/sdz1"),
+        ("0:60", "btrfs", "/dev/root"),
+        ("8:99", "ext4", "/dev/root"),
+        ("8:99", "ext4", "none"),
+    ],
+)
+def test_any_mount_of_a_device_that_cannot_be_followed_could_be_anywhere(
+    tree: SysfsTree, number: str, kind: str, source: str
+) -> None:
+    tree.mount(number, "/x", kind, source)
+    assert everything_stored(tree, "mounted on /x", "cannot be followed")
+
+
+@pytest.mark.parametrize("kind", ["devtmpfs", "devpts", "tmpfs", "fuse", "fuse.lxcfs", "overlay"])
+def test_pseudo_file_systems_need_no_device_whatever_their_source(tree: SysfsTree, kind: str) -> None:
+    tree.mount("0:60", "/x", kind, "/dev/fuse")
+    assert uses(tree) == {}
+
+
+def test_a_mounted_zvol_could_be_anywhere(tree: SysfsTree) -> None:
+    tree.disk("zd0", "230:0")
+    tree.mount("230:0", "/x", "ext4", "/dev/zd0")
+    assert everything_stored(tree, "(zd0 cannot be followed")
+
+
+def test_btrfs_over_several_devices_needs_all_of_them(tree: SysfsTree) -> None:
+    tree.btrfs("0a-1b", "nvme0n1p1", "sda2")
+    tree.mount("0:45", "/", "btrfs", "/dev/nvme0n1p1")
+    assert set(uses(tree)) == {DISK, OTHER}
+    assert uses(tree)[DISK] == {"carries sda2, which is part of a mounted btrfs"}
+
+
+def test_btrfs_with_an_unknown_source_is_among_those_that_the_kernel_lists(tree: SysfsTree) -> None:
+    tree.btrfs("0a-1b", "nvme0n1p1")
+    tree.mount("0:45", "/", "btrfs", "/dev/root")
+    assert set(uses(tree)) == {OTHER}
+
+
+def test_members_of_stacked_devices_count_without_a_mount(tree: SysfsTree) -> None:
+    for number in (2, 3, 10):
+        tree.over(f"dm-{number}", f"253:{number}", "sda2")
+    tree.holder("sda2", "dm-10", "dm-3", "dm-2")
+    tree.over("dm-11", "253:11", "dm-2")
+    tree.holder("dm-2", "dm-11")
+    assert uses(tree) == {DISK: {"carries sda2, which is part of dm-2"}}
+
+
+def test_an_empty_folder_of_holders_is_no_use(tree: SysfsTree) -> None:
+    tree.holder("sda")
+    tree.nvme_multipath("nvme1n1", "259:5", ("nvme1", OTHER))
+    assert uses(tree) == {}
+
+
+def test_loop_devices_over_block_devices_count_and_those_over_files_do_not(tree: SysfsTree) -> None:
+    tree.loop("loop0", "7:0", "/var/lib/snap.img")
+    tree.loop("loop1", "7:1", "/dev/shm/x.img")
+    assert uses(tree) == {}
+    tree.loop("loop2", "7:2", "/dev/sda")
+    assert uses(tree) == {DISK: {"carries /dev/sda, which is below loop2"}}
+
+
+def test_a_device_node_that_is_mounted_for_a_pod_counts(tree: SysfsTree) -> None:
+    tree.mount("0:6", "/run/masked", "devtmpfs", "udev", inside="/null")
+    assert uses(tree) == {}
+    tree.mount("0:6", "/var/lib/kubelet/x", "devtmpfs", "udev", inside="/sda")
+    assert uses(tree) == {DISK: {"carries the device /dev/sda, which is mounted on /var/lib/kubelet/x"}}
+
+
+def test_the_log_of_xfs_on_another_device_counts(tree: SysfsTree) -> None:
+    tree.mount("8:1", "/", "xfs", "/dev/sda1", options=",logdev=/dev/nvme0n1p1,noquota")
+    assert set(uses(tree)) == {DISK, OTHER}
+
+
+def test_many_mounts_of_a_device_are_one_use_that_names_the_shortest(tree: SysfsTree) -> None:
+    tree.mount("8:1", "/var/lib/kubelet/pods/1/volumes/x", "ext4", "/dev/sda1")
+    tree.mount("8:1", "/var", "ext4", "/dev/sda1")
+    tree.mount("8:1", "/srv", "ext4", "/dev/sda1")
+    tree.mount("8:2", "/boot", "ext4", "/dev/sda2")
+    seen = {DISK: {f"carries the file system that is mounted on {x}" for x in ("/srv", "/boot")}}
+    assert uses(tree) == seen
+    tree.mount("8:1", "/var/lib/kubelet/pods/2/volumes/x", "ext4", "/dev/sda1")
+    assert uses(tree) == seen
+
+
 def test_swap_counts(tree: SysfsTree) -> None:
     tree.swap("/dev/sda2")
     tree.swap("/swap\\040file", "file")
     assert uses(tree) == {DISK: {"carries the swap space /dev/sda2"}}
 
 
-def test_a_swap_partition_that_cannot_be_found_closes_the_guard(tree: SysfsTree) -> None:
+def test_a_swap_partition_that_cannot_be_followed_could_be_on_any_storage_controller(tree: SysfsTree) -> None:
     tree.swap("/dev/mapper/unknown")
-    assert "unknown" in closed(tree)
+    name = "/dev/mapper/unknown"
+    what = f"may carry the swap space {name} ({name} cannot be followed to its controller)"
+    assert uses(tree) == {DISK: {what}, OTHER: {what}}
 
 
-def test_the_default_route_counts(tree: SysfsTree) -> None:
-    tree.route("eth0")
-    assert uses(tree) == {NIC: {"carries the default route over eth0"}}
-
-
-def test_any_route_counts_and_one_that_is_down_does_not(tree: SysfsTree) -> None:
-    tree.route("eth0", "000200C0", "00FFFFFF", "0001")
-    assert uses(tree) == {NIC: {"carries a network of the host (it has an IPv4 route) over eth0"}}
-    tree.routes.clear()
-    tree.route("eth0", flags="0002")
-    assert uses(tree) == {}
-
-
-def test_bridge_over_bond_over_vlan_leads_to_the_nics(tree: SysfsTree) -> None:
-    tree.pci("0000:00:1e.0/0000:03:00.1")
-    tree.nic("eth1", tree.device("0000:03:00.1"))
-    tree.nic("bond0", None, "eth0", "eth1")
-    tree.nic("bond0.7", None, "bond0")
-    tree.nic("br0", None, "bond0.7")
-    tree.route("br0")
-    assert set(uses(tree)) == {NIC, "0000:03:00.1"}
-    assert {str(a) for a in Kernel(tree.root).interface("br0")} == {NIC, "0000:03:00.1"}
-
-
-def test_interfaces_in_a_circle_end(tree: SysfsTree) -> None:
-    tree.nic("a", None)
-    tree.nic("b", None, "a", "eth0")
-    (tree.sys / "devices/virtual/net/a/lower_b").symlink_to(tree.sys / "devices/virtual/net/b")
-    assert {str(x) for x in Kernel(tree.root).interface("a")} == {NIC}
-
-
-@pytest.mark.parametrize("name", ["nothing", "../block/sda", ""])
-def test_no_interface_has_no_devices(tree: SysfsTree, name: str) -> None:
-    assert Kernel(tree.root).interface(name) == frozenset()
-
-
-def test_global_ipv6_addresses_count_and_link_local_ones_do_not(tree: SysfsTree) -> None:
-    tree.inet6("eth0", scope="20", address="fe800000000000000000000000000001")
-    assert uses(tree) == {}
-    tree.inet6("eth0")
-    assert uses(tree) == {NIC: {"carries an IPv6 address of the host over eth0"}}
-
-
-def test_the_ipv6_default_route_counts_and_others_do_not(tree: SysfsTree) -> None:
-    tree.route6("eth0", "fe80" + "0" * 28, "40")
-    assert uses(tree) == {}
-    tree.route6("eth0")
-    assert uses(tree) == {NIC: {"carries the default route (IPv6) over eth0"}}
+@pytest.mark.parametrize(("bus", "what"), [("mdev", "mediated devices"), ("vdpa", "vDPA devices")])
+def test_a_device_that_is_shared_out_counts(tree: SysfsTree, bus: str, what: str) -> None:
+    folder = tree.device(GPU) / "one"
+    folder.mkdir()
+    (tree.sys / "bus" / bus / "devices").mkdir(parents=True)
+    (tree.sys / "bus" / bus / "devices/one").symlink_to(folder)
+    assert uses(tree) == {GPU: {f"carries {what}"}}
 
 
 def test_the_consoles_gpu_counts(tree: SysfsTree) -> None:
@@ -215,9 +285,33 @@ def test_a_path_that_leads_nowhere_is_unknown_and_not_unused(tree: SysfsTree, pa
     assert below(tree, path) is None
 
 
-def test_a_virtual_disk_is_known_and_on_no_controller(tree: SysfsTree) -> None:
-    tree.disk("zram0", "252:0")
-    assert below(tree, "/dev/zram0") == set()
+@pytest.mark.parametrize("name", ["zram0", "loop7", "ram1", "nbd0", "rbd0", "nullb0"])
+def test_a_virtual_disk_of_memory_files_or_networks_is_on_no_controller(tree: SysfsTree, name: str) -> None:
+    tree.disk(name, "252:0", None, f"{name}p1")
+    assert below(tree, f"/dev/{name}") == set()
+    assert below(tree, f"/dev/{name}p1") == set()
+
+
+@pytest.mark.parametrize("name", ["zd0", "dm-9", "loopy", "VxVM1"])
+def test_any_other_virtual_disk_that_is_made_of_nothing_cannot_be_followed(tree: SysfsTree, name: str) -> None:
+    tree.disk(name, "230:0", None, f"{name}p1")
+    tree.over("dm-5", "253:5", name, "sda")
+    assert below(tree, f"/dev/{name}") is None
+    assert below(tree, f"/dev/{name}p1") is None
+    assert below(tree, "/dev/dm-5") is None
+
+
+def test_a_disk_on_another_bus_is_on_no_controller(tree: SysfsTree) -> None:
+    tree.disk("mmcblk0", "179:0", tree.sys / "devices/platform/mmc0")
+    assert below(tree, "/dev/mmcblk0") == set()
+
+
+@pytest.mark.parametrize(("transport", "expected"), [("tcp", set()), ("rdma", set()), ("fc", None), ("loop", None)])
+def test_nvme_over_ip_needs_no_controller_and_over_others_cannot_be_followed(
+    tree: SysfsTree, transport: str, expected: set[str] | None
+) -> None:
+    tree.nvme_over(transport, "nvme9n1", "259:90")
+    assert below(tree, "/dev/nvme9n1") == expected
 
 
 def test_slashes_in_kernel_names_are_found(tree: SysfsTree) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from hostdev_operator.adapters.kernel import Kernel
+from hostdev_operator.adapters.sysfs import PciSysfs
 from hostdev_operator.core.model import PciDevice, Role
 from hostdev_operator.core.pci import PciAddress
 from tests.fakes.sysfs_tree import SysfsTree
@@ -47,6 +49,9 @@ def test_what_is_not_there_is_none(tree: SysfsTree) -> None:
         ("0000:00:1e.0", 0x060700, 0x02, None, Role.BRIDGE),
         ("0000:00:00.0", 0x060000, 0x00, None, Role.HOST_BRIDGE),
         ("0000:00:1f.0", 0x060100, 0x80, "lpc_ich", Role.HOST_BRIDGE),
+        ("0000:00:02.0", 0x020000, 0xFF, None, Role.ENDPOINT),
+        ("0000:00:1c.0", 0x060400, 0xFF, "pcieport", Role.ROOT_PORT),
+        ("0000:00:02.0", 0x088000, 0x01, None, Role.BRIDGE),
     ],
 )
 def test_the_role_follows_header_type_and_class(
@@ -83,6 +88,21 @@ def test_a_device_that_vanishes_while_it_is_read_is_left_out(tree: SysfsTree) ->
     tree.pci("0000:00:03.0")
     (tree.device("0000:00:03.0") / "vendor").unlink()
     assert read(tree) == {}
+
+
+def test_a_device_that_answers_no_more_is_left_out(tree: SysfsTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.pci("0000:00:03.0")
+    tree.pci("0000:00:04.0")
+    read_text = Path.read_text
+
+    def failing(path: Path) -> str:
+        if path.parent.name == "0000:00:03.0":
+            raise OSError(errno.ENODEV, "No such device")
+        return read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", failing)
+    assert set(read(tree)) == {"0000:00:04.0"}
+    assert [path.name for path in PciSysfs(tree.root).classes()] == ["0000:00:04.0"]
 
 
 def test_a_host_without_pci_has_no_devices(tmp_path: Path) -> None:

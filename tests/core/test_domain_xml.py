@@ -52,6 +52,22 @@ def test_an_unassigned_hostdev_counts() -> None:
     assert read(text).config[0].address == NIC
 
 
+NVME = """<source type='pci' managed='yes' namespace='1'>
+  <address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source>"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<disk type='nvme' device='disk'>{NVME}<alias name='ua-disk'/></disk>",
+        f"<disk type='file'><source file='/a'/><backingStore type='nvme'>{NVME}</backingStore></disk>",
+        f"<disk type='file'><source file='/a'/><mirror type='nvme' job='copy'>{NVME}</mirror></disk>",
+    ],
+)
+def test_the_device_of_an_nvme_disk_counts_and_its_alias_is_not_ours(text: str) -> None:
+    assert read(text).config == (Hostdev(NIC, None, managed=True),)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -77,6 +93,37 @@ def test_block_disks_of_both_xmls_are_found_and_files_are_not() -> None:
     block = "<disk type='block' device='disk'><source dev='{}'/></disk><disk type='file'><source file='/x.img'/></disk>"
     found = read(block.format("/dev/disk/by-id/a"), live=block.format("/dev/sdb"))
     assert found.block_paths == {"/dev/disk/by-id/a", "/dev/sdb"}
+
+
+def test_block_devices_below_backing_stores_and_mirrors_are_found() -> None:
+    text = (
+        "<disk type='file'><source file='/dev/sdd'/><backingStore type='file'><source file='/b'/>"
+        "<backingStore type='block'><source dev='/dev/sdb'/></backingStore></backingStore>"
+        "<mirror type='block' job='copy'><source dev='/dev/sdc'/></mirror></disk>"
+        "<disk type='file'><source file='/dev/shm/x'/></disk>"
+    )
+    assert read(text).block_paths == {"/dev/sdb", "/dev/sdc", "/dev/sdd"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<disk type='volume'><source pool='p' volume='v'/></disk>", {"volume v of pool p"}),
+        (
+            "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host2'/><address bus='0' target='0'"
+            " unit='0'/></source></hostdev>",
+            {"SCSI device of scsi_host2"},
+        ),
+        (
+            "<hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='naa.5'/></hostdev>",
+            {"SCSI device of naa.5"},
+        ),
+        ("<hostdev mode='subsystem' type='scsi'><source protocol='iscsi' name='iqn.x/1'/></hostdev>", set()),
+        ("<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>", set()),
+    ],
+)
+def test_volumes_and_scsi_devices_are_storage_that_no_path_leads_to(text: str, expected: set[str]) -> None:
+    assert read(text).block_paths == expected
 
 
 def test_bridges_macvtap_and_networks_lead_to_host_interfaces() -> None:

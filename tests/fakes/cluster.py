@@ -96,8 +96,10 @@ class FakeCluster:
         self._trip("clear_binding")
         try:
             old = self._same(body)
-        except ClusterError:
-            return
+        except ClusterError as error:
+            if error.code == 404:
+                return
+            raise
         new = deepcopy(old)
         for name in ("nodeName", "record", "guest"):
             new.get("status", {}).pop(name, None)
@@ -121,13 +123,17 @@ class FakeCluster:
         self._trip("hosts")
         return [deepcopy(b) for k, b in self._objects.items() if k[0] == "DeviceHost"]
 
+    async def host(self, node: str) -> Body | None:
+        self._trip("host")
+        return self.get(node, "", "DeviceHost") if self.exists(node, "", "DeviceHost") else None
+
     async def apply_host_status(self, node: str, status: Body) -> Body:
         self._trip("apply_host_status")
         if not self.exists(node, "", "DeviceHost"):
             self.create({"apiVersion": API_VERSION, "kind": "DeviceHost", "metadata": {"name": node}})
         return self._apply(self._objects[("DeviceHost", "", node)], status, "hostdev-agent")
 
-    async def event(self, body: Body, *, kind: str, warning: bool, reason: str, message: str) -> None:
+    async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
         self.events.append(reason)
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -141,8 +147,8 @@ class FakeCluster:
         found = self._objects.get((body["kind"], meta.get("namespace", ""), meta["name"]))
         if found is None:
             raise ClusterError(404, "not found")
-        if found["metadata"]["uid"] != meta["uid"]:
-            raise ClusterError(409, "the UID in the precondition does not match")
+        if found["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+            raise ClusterError(409, "the object has been modified")
         return found
 
     def _apply(self, old: Body, status: Body, manager: str) -> Body:

@@ -66,6 +66,7 @@ class FakeHost:
         self.down = False
         #: Devices that vfio-pci does not bind: a detach ends without any driver, and libvirt calls it success.
         self.refused_by_vfio: set[PciAddress] = set()
+        self.blocked: set[PciAddress] = set()
         self.hook: Callable[[str], None] = lambda _call: None
         self.lock = threading.RLock()
         self._faults: list[Fault] = []

@@ -87,6 +87,9 @@ class FakeHypervisor:
                     devices.remove(element)
             guest.config = etree.tostring(tree, encoding="unicode")
 
+    def blocked(self) -> frozenset[PciAddress]:
+        return frozenset(self._host.blocked)
+
     def _exists(self, address: PciAddress) -> None:
         if address not in self._host.devices:
             raise HostError(reasons.DEVICE_NOT_FOUND, f"no node device with matching name {address.libvirt_name}")
@@ -107,7 +110,7 @@ class FakeDevices:
         device = self._host.devices.get(address)
         return device.driver if device else None
 
-    def wait_for_driver(self, address: PciAddress, wanted: str | None, seconds: float) -> str | None:
+    def wait_for_driver(self, address: PciAddress, wanted: Callable[[str | None], bool], seconds: float) -> str | None:
         del wanted, seconds
         return self.driver(address)
 
@@ -153,9 +156,13 @@ class FakeClock:
 
     def __init__(self, time: str = "2026-01-01T00:00:00Z") -> None:
         self.time = time
+        self.seconds = 0.0
 
     def now(self) -> str:
         return self.time
+
+    def monotonic(self) -> float:
+        return self.seconds
 
 
 def ports(host: FakeHost, clock: FakeClock | None = None, boundary: Callable[[str], None] = lambda _n: None) -> Host:

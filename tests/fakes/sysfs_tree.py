@@ -8,6 +8,7 @@ from pathlib import Path
 _ROUTE_HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
 _SWAP_HEAD = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 _HEADER_TYPE_BYTE = 14
+DISK, OTHER, NIC, GPU = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:00:02.0"
 
 
 class SysfsTree:
@@ -104,6 +105,30 @@ class SysfsTree:
             (folder / "dm/name").write_text(dm + "\n")
         return folder
 
+    def holder(self, name: str, *holders: str) -> None:
+        """Links from a block device to what it is part of."""
+        folder = (self.sys / "class/block" / name).resolve() / "holders"
+        folder.mkdir()
+        for holder in holders:
+            self._link(folder / holder, (self.sys / "class/block" / holder).resolve())
+
+    def loop(self, name: str, number: str, backing: str) -> None:
+        """A loop device that is set up."""
+        folder = self.disk(name, number)
+        (folder / "loop").mkdir()
+        (folder / "loop/backing_file").write_text(backing + "\n")
+
+    def btrfs(self, uuid: str, *members: str) -> None:
+        """The devices of a mounted btrfs."""
+        for member in members:
+            self._link(self.sys / "fs/btrfs" / uuid / "devices" / member, (self.sys / "class/block" / member).resolve())
+
+    def nvme_over(self, transport: str, name: str, number: str) -> None:
+        """An NVMe disk over a network, without multipath."""
+        controller = self.sys / "devices/virtual/nvme-fabrics/ctl/nvme9"
+        self._block(controller / name, number)
+        (controller / "transport").write_text(transport + "\n")
+
     def nvme_multipath(self, head: str, number: str, *controllers: tuple[str, str]) -> None:
         """A multipath head: its subsystem is virtual and links to the controllers (name, PCI function)."""
         subsystem = self.sys / "devices/virtual/nvme-subsystem/nvme-subsys0"
@@ -128,14 +153,34 @@ class SysfsTree:
         folder.mkdir(parents=True)
         self._link(self.sys / "class/net" / name, folder)
         for other in lower:
-            self._link(folder / f"lower_{other}", (self.sys / "class/net" / other).resolve())
+            below = (self.sys / "class/net" / other).resolve()
+            self._link(folder / f"lower_{other}", below)
+            self._link(below / f"upper_{name}", folder)
+
+    def master(self, port: str, name: str) -> None:
+        """An interface becomes a port of another one, as of a bridge, bond or ovs-system."""
+        below, above = ((self.sys / "class/net" / one).resolve() for one in (port, name))
+        self._link(below / "master", above)
+        self._link(below / f"upper_{name}", above)
+        self._link(above / f"lower_{port}", below)
 
     # -- /proc --------------------------------------------------------------------------------------------------------
 
-    def mount(self, number: str, target: str, kind: str, source: str, fields: str = "") -> None:
-        """A line of mountinfo; ``fields`` are the optional ones, such as 'shared:1 '."""
+    def mount(
+        self,
+        number: str,
+        target: str,
+        kind: str,
+        source: str,
+        fields: str = "",
+        *,
+        inside: str = "/",
+        options: str = "",
+    ) -> None:
+        """A line of mountinfo; ``fields`` are the optional ones, such as 'shared:1 '; ``inside`` is a bind's root."""
         escaped = target.replace(" ", "\\040")
-        self.mounts.append(f"27 1 {number} / {escaped} rw,relatime {fields}- {kind} {source} rw,discard\n")
+        line = f"27 1 {number} {inside} {escaped} rw,relatime {fields}- {kind} {source} rw,discard{options}\n"
+        self.mounts.append(line)
         self.write_proc()
 
     def swap(self, path: str, kind: str = "partition") -> None:
@@ -171,3 +216,18 @@ class SysfsTree:
         """Relative, as the kernel's are."""
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(target, link.parent.resolve()))
+
+
+def storage_and_network(root: Path) -> SysfsTree:
+    """Two storage controllers behind root ports, a NIC, a GPU; nothing of it is used."""
+    made = SysfsTree(root)
+    made.pci("0000:00:1c.0", 0x060400, header=1)
+    made.pci(f"0000:00:1c.0/{DISK}", 0x010601)
+    made.pci(f"0000:00:1d.0/{OTHER}", 0x010802)
+    made.pci(f"0000:00:1e.0/{NIC}")
+    made.pci(GPU, 0x030000)
+    ata = made.device(DISK) / "ata1/host0/target0:0:0/0:0:0:0"
+    made.disk("sda", "8:0", ata, "sda1", "sda2")
+    made.disk("nvme0n1", "259:0", made.device(OTHER) / "nvme/nvme0", "nvme0n1p1")
+    made.nic("eth0", made.device(NIC))
+    return made

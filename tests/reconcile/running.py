@@ -34,7 +34,8 @@ class Engine:
         self.reconciler = AssignmentReconciler(ports(self.host, self.clock, self._boundary))
 
     def run(self, obj: Assignment) -> Result:
-        """One run; its status is kept."""
+        """One run, long after the last one; its status is kept."""
+        self.clock.seconds += 1000.0
         known = self.statuses.get(obj.uid)
         if known:
             binding = {"node_name": obj.status.node_name, "domain_uuid": obj.status.domain_uuid}
@@ -42,6 +43,7 @@ class Engine:
         result = self.reconciler.reconcile(obj)
         if result.released:
             self.statuses.pop(obj.uid, None)
+            self.reconciler.forget(obj.uid)
         else:
             self.statuses[obj.uid] = result.status
         return result

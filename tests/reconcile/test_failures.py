@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hostdev_operator.core import reasons
 from hostdev_operator.core.conditions import find
-from hostdev_operator.core.model import VFIO_DRIVER
+from hostdev_operator.core.model import VFIO_DRIVER, Use
 from hostdev_operator.core.reasons import Retry
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
@@ -78,9 +80,89 @@ def test_a_detach_that_ends_without_a_driver_is_rolled_back(host: FakeHost, engi
             host.bind(MATE, None)
 
     host.hook = lose_driver
-    host.fail("detach_driver", reasons.DETACH_BLOCKED)
-    assert ready(engine.run(assignment())) == ("False", "DetachBlocked")
+    host.fail("detach_driver", reasons.DETACH_FAILED)
+    assert ready(engine.run(assignment())) == ("False", "DetachFailed")
     assert host.state() == before
+
+
+def test_a_detach_that_does_not_return_is_finished_and_not_forgotten(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    host.fail("detach_driver", reasons.DETACH_BLOCKED)
+    host.blocked.add(MATE)
+    assert ready(engine.run(assignment())) == ("False", "DetachBlocked")
+    assert UID in host.records
+    waiting = engine.run(assignment(deleting=True))
+    assert (waiting.released, ready(waiting)) == (False, ("False", "DetachBlocked"))
+    host.blocked.clear()
+    host.bind(MATE, VFIO_DRIVER)  # the call has returned at last
+    assert engine.run(assignment(deleting=True)).released
+    assert host.state() == before
+
+
+def test_events_alone_do_not_repeat_what_time_must_heal(host: FakeHost, engine: Engine) -> None:
+    host.fail("add_hostdev", reasons.LIBVIRT_ERROR, times=3)
+    engine.run(assignment())
+    calls = len(host.calls)
+    now = engine.clock.seconds
+    for _ in range(10):
+        engine.clock.seconds = now - 1000.0 + 0.5  # half a second after the failure, whatever run() adds
+        assert ready(engine.run(assignment())) == ("False", "LibvirtError")
+    assert len(host.calls) == calls
+    engine.run(assignment())
+    assert len(host.calls) > calls
+
+
+def test_a_guest_started_while_it_is_released_keeps_its_group(host: FakeHost, engine: Engine) -> None:
+    engine.run(assignment())
+
+    def start(call: str) -> None:
+        if call == "remove":  # libvirt takes the removal and the start in this order
+            host.hook = lambda _call: None
+            host.start(WEB)
+
+    host.hook = start
+    result = engine.run(assignment(deleting=True))
+    assert (result.released, ready(result)) == (False, ("False", "GuestRunning"))
+    assert host.drivers()[MATE] == VFIO_DRIVER
+    assert UID in host.records
+    host.stop(WEB)
+    assert engine.run(assignment(deleting=True)).released
+
+
+def test_a_claim_that_was_begun_and_may_not_be_finished_is_given_back(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    host.fail("add_hostdev", reasons.LIBVIRT_UNAVAILABLE)
+    engine.run(assignment())
+    assert UID in host.records
+    host.uses.append(Use(NIC, "carries the default route over eth0"))
+    assert ready(engine.run(assignment())) == ("False", "HostCritical")
+    host.uses.clear()
+    assert host.state() == before
+
+
+def test_what_the_host_starts_to_use_in_the_middle_is_not_taken(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+
+    def use(call: str) -> None:
+        if call.startswith("save"):
+            host.uses.append(Use(MATE, "carries the default route over eth0"))
+
+    host.hook = use
+    engine.run(assignment())
+    host.hook = lambda _call: None
+    assert ready(engine.run(assignment())) == ("False", "HostCritical")
+    host.uses.clear()
+    assert host.state() == before
+
+
+def test_a_release_is_not_done_twice_from_its_published_record(host: FakeHost, engine: Engine) -> None:
+    status = engine.run(assignment()).status
+    deleted = replace(assignment(deleting=True), status=status.model_copy(update={"domain_uuid": WEB}))
+    assert engine.reconciler.reconcile(deleted).released
+    calls = len(host.calls)
+    assert engine.reconciler.reconcile(deleted).released  # the binding could not be cleared yet
+    assert len(host.calls) == calls
+    assert not host.records
 
 
 def test_a_detach_that_libvirt_calls_success_is_looked_at(host: FakeHost, engine: Engine) -> None:

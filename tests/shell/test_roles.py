@@ -376,3 +376,15 @@ async def test_a_failed_assignment_is_rolled_back_and_told() -> None:
         world.agent.host_changed()
         await world.settle()
         assert world.ready() == ("True", "Assigned")
+
+
+@on_loop
+async def test_an_outdated_write_is_refused_and_the_object_read_again() -> None:
+    async with running(controller=False) as world:
+        bound = body()
+        bound["status"] = {"nodeName": "n1", "domainUUID": WEB}
+        world.cluster.create(bound)
+        world.cluster.fail("apply_assignment_status", 409)
+        await world.settle()
+        await asyncio.sleep(5)
+        assert world.ready() == ("True", "Assigned")

@@ -49,7 +49,7 @@ def test_sigkill_at_every_boundary(system: Stack, device: str, mate: str) -> Non
     assigned, released, assigns, releases = _undisturbed(system, device, mate)
     assert (assigned[0], assigned[1], assigned[3]) == ("vfio-pci", "vfio-pci", 1)
     assert (released[0], released[1], released[3]) == ("e1000", "e1000", 0)
-    # Before each of four actions, after the last, and after the write to the API server; a round below has one of each.
+    # Before each of four actions, after the last, after the write to the API server. A round below has one of each.
     assert assigns == releases == 6
 
     # One start of the agent serves two crashes: it finishes what the one before left, then meets its own end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 
@@ -11,3 +12,7 @@ class SystemClock:
     def now(self) -> str:
         """RFC 3339 in UTC, to the second, as metav1.Time is."""
         return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return time.monotonic()

@@ -14,6 +14,14 @@ T = TypeVar("T")
 #: Calls that may be under way at once, those that never return included. Beyond it new ones fail at once.
 MAX_CALLS = 32
 _slots = threading.BoundedSemaphore(MAX_CALLS)
+_lock = threading.Lock()
+_late: set[str] = set()
+
+
+def late() -> frozenset[str]:
+    """The ``what`` of calls that missed their deadline and have not returned since."""
+    with _lock:
+        return frozenset(_late)
 
 
 def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
@@ -22,6 +30,9 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
     A thread cannot be ended, so a call that hangs keeps its slot: ``what`` must name the device and the call, for the
     message says who blocks. The thread is a daemon: it does not keep the agent from ending.
     """
+    with _lock:
+        if what in _late:
+            raise HostError(reason, f"{what}: an earlier attempt has not returned yet")
     if not _slots.acquire(blocking=False):
         raise HostError(reason, f"{what}: not tried, {MAX_CALLS} earlier calls have not returned")
     done = threading.Event()
@@ -35,7 +46,9 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
             failure.append(error)
         finally:
             _slots.release()
-            done.set()
+            with _lock:
+                _late.discard(what)
+                done.set()
 
     try:
         threading.Thread(target=run, name=what, daemon=True).start()
@@ -43,7 +56,10 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
         _slots.release()
         raise
     if not done.wait(seconds):
-        raise HostError(reason, f"{what} did not return within {seconds:.0f} s")
+        with _lock:
+            if not done.is_set():
+                _late.add(what)
+                raise HostError(reason, f"{what} did not return within {seconds:.0f} s")
     if failure:
         raise failure[0]
     return outcome[0]

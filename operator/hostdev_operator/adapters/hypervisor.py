@@ -30,6 +30,7 @@ class LibvirtHypervisor:
 
     def __init__(self, connection: LibvirtConnection) -> None:
         self._connection = connection
+        self._driver_calls: dict[str, PciAddress] = {}
 
     def guests(self) -> tuple[GuestXml, ...]:
         """Every domain; one that vanishes meanwhile is left out."""
@@ -64,21 +65,31 @@ class LibvirtHypervisor:
 
     def detach_driver(self, address: PciAddress) -> None:
         """VirNodeDeviceDetachFlags to vfio."""
-        self._call(
+        self._change_driver(
             f"detaching {address} from its host driver",
+            address,
             lambda c: c.nodeDeviceLookupByName(address.libvirt_name).detachFlags("vfio", 0),
-            DRIVER_SECONDS,
             reasons.DETACH_BLOCKED,
         )
 
     def reattach_driver(self, address: PciAddress) -> None:
         """VirNodeDeviceReAttach. That it succeeds does not prove that a driver is bound: the caller looks."""
-        self._call(
+        self._change_driver(
             f"giving {address} back to its host driver",
+            address,
             lambda c: c.nodeDeviceLookupByName(address.libvirt_name).reAttach(),
-            DRIVER_SECONDS,
             reasons.REATTACH_BLOCKED,
         )
+
+    def blocked(self) -> frozenset[PciAddress]:
+        """By the calls that missed their deadline. A restart of the agent forgets them."""
+        return frozenset(self._driver_calls[what] for what in deadline.late() if what in self._driver_calls)
+
+    def _change_driver(self, what: str, address: PciAddress, work: Callable[[Any], object], blocked: Reason) -> None:
+        if address in self.blocked():
+            raise HostError(blocked, f"{what}: an earlier change of its driver has not returned yet")
+        self._driver_calls[what] = address
+        self._call(what, work, DRIVER_SECONDS, blocked)
 
     def add_hostdev(self, action: AddHostdev) -> None:
         """virDomainAttachDeviceFlags(CONFIG): libvirt edits the definition under its own lock, so that nobody's

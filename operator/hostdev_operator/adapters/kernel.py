@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import HostError
@@ -30,12 +31,12 @@ class Kernel:
         """The driver that is bound now."""
         return self._pci.driver(address)
 
-    def wait_for_driver(self, address: PciAddress, wanted: str | None, seconds: float) -> str | None:
-        """Look until the driver is bound: sysfs has no events for it that a container would get."""
+    def wait_for_driver(self, address: PciAddress, wanted: Callable[[str | None], bool], seconds: float) -> str | None:
+        """Look until the driver is as wanted: sysfs has no events for it that a container would get."""
         deadline = time.monotonic() + seconds
         while True:
             current = self.driver(address)
-            if wanted is None or current == wanted or time.monotonic() >= deadline:
+            if wanted(current) or time.monotonic() >= deadline:
                 return current
             time.sleep(_POLL_SECONDS)
 

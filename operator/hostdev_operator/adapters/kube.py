@@ -21,7 +21,7 @@ from ..ports import Body, ClusterError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_NOT_FOUND, _CONFLICT = 404, 409
+_NOT_FOUND = 404
 _NOTE_LIMIT = 1024
 # lightkube makes these classes at run time, so a type checker knows nothing of them.
 _Assignment: Any = create_namespaced_resource(GROUP, VERSION, "DeviceAssignment", "deviceassignments")
@@ -59,12 +59,15 @@ class KubeCluster:
         return await _answer(collect())
 
     async def apply_assignment_status(self, body: Body, status: Body, manager: str) -> Body:
-        """The UID in the manifest keeps a namesake, made anew meanwhile, from being written to."""
+        """The resource version in the manifest makes it a conflict if anything has changed since.
+
+        A UID alone would not do: the API server does not compare it on the status subresource.
+        """
         meta = body["metadata"]
         manifest = {
             "apiVersion": API_VERSION,
             "kind": "DeviceAssignment",
-            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "metadata": {k: meta[k] for k in ("name", "namespace", "resourceVersion")},
             "status": status,
         }
         return _body(
@@ -85,7 +88,7 @@ class KubeCluster:
         """A merge patch: apply cannot remove what another manager (the controller) set."""
         meta = body["metadata"]
         patch = {
-            "metadata": {"uid": meta["uid"]},
+            "metadata": {"resourceVersion": meta["resourceVersion"]},
             "status": {"nodeName": None, "record": None, "guest": None},
         }
         try:
@@ -99,7 +102,7 @@ class KubeCluster:
                 )
             )
         except ClusterError as error:
-            if error.code not in (_NOT_FOUND, _CONFLICT):
+            if error.code != _NOT_FOUND:
                 raise
 
     async def set_finalizers(self, body: Body, finalizers: list[str]) -> Body | None:
@@ -131,6 +134,15 @@ class KubeCluster:
 
         return await _answer(collect())
 
+    async def host(self, node: str) -> Body | None:
+        """One of them."""
+        try:
+            return _body(await _answer(self._client.get(_Host, node)))
+        except ClusterError as error:
+            if error.code == _NOT_FOUND:
+                return None
+            raise
+
     async def apply_host_status(self, node: str, status: Body) -> Body:
         """Tries the status first: the object is missing only once in a node's life."""
         manifest = {"apiVersion": API_VERSION, "kind": "DeviceHost", "metadata": {"name": node}}
@@ -154,10 +166,10 @@ class KubeCluster:
         await _answer(self._client.create(_Host(manifest)))
         return await apply()
 
-    async def event(self, body: Body, *, kind: str, warning: bool, reason: str, message: str) -> None:
-        """An events.k8s.io/v1 Event in the object's namespace (default for cluster-scoped objects)."""
+    async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
+        """An events.k8s.io/v1 Event in the object's namespace."""
         meta = body["metadata"]
-        namespace = meta.get("namespace", "default")
+        namespace = meta["namespace"]
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -171,10 +183,10 @@ class KubeCluster:
             "note": message[:_NOTE_LIMIT],
             "regarding": {
                 "apiVersion": API_VERSION,
-                "kind": kind,
+                "kind": "DeviceAssignment",
                 "name": meta["name"],
-                "namespace": meta.get("namespace"),
-                "uid": meta.get("uid"),
+                "namespace": namespace,
+                "uid": meta["uid"],
             },
         }
         try:

@@ -64,15 +64,18 @@ class LibvirtConnection:
         _start_event_loop()
         what = f"opening {self._uri}"
         try:
-            connection = deadline.call(lambda: libvirt.open(self._uri), OPEN_SECONDS, reasons.LIBVIRT_UNAVAILABLE, what)
+            connection = deadline.call(self._connect, OPEN_SECONDS, reasons.LIBVIRT_UNAVAILABLE, what)
         except libvirt.libvirtError as error:
             raise HostError(reasons.LIBVIRT_UNAVAILABLE, f"{what}: {error}") from error
-        self._subscribe(connection)
         log.info("connected to libvirt at %s", self._uri)
         return connection
 
-    def _subscribe(self, connection: Any) -> None:
-        changed = self._changed
+    def _connect(self) -> Any:
+        """Open, then keepalive, so that a libvirtd that hangs in what follows ends the connection, then events."""
+        connection = libvirt.open(self._uri)
+        # not every driver has everything: test:// has no keepalive
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT)
         connection.registerCloseCallback(self._closed, connection)
         for event in (
             libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
@@ -80,14 +83,12 @@ class LibvirtConnection:
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
         ):
-            connection.domainEventRegisterAny(None, event, changed, None)
-        # not every driver has these: test:// has no keepalive
+            connection.domainEventRegisterAny(None, event, self._changed, None)
         with contextlib.suppress(libvirt.libvirtError):
-            connection.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, changed, None)
+            connection.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, self._changed, None)
         with contextlib.suppress(libvirt.libvirtError):
-            connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, changed, None)
-        with contextlib.suppress(libvirt.libvirtError):
-            connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT)
+            connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, self._changed, None)
+        return connection
 
     def _changed(self, *_details: object) -> None:
         self._on_change()
@@ -97,7 +98,16 @@ class LibvirtConnection:
         self.lost(connection)
 
     def lost(self, connection: Any) -> None:
-        """This connection is dead: the next ``get`` opens a new one."""
+        """This connection is dead: it is closed, which ends the calls that hang on it, and ``get`` opens a new one."""
         if self._connection is connection:
             self._connection = None
+            # closing talks to libvirtd, and this may be libvirt's own event thread: neither must wait for it
+            threading.Thread(target=_close, args=(connection,), name="closing libvirt", daemon=True).start()
             self._on_change()
+
+
+def _close(connection: Any) -> None:
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.close()

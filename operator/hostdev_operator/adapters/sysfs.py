@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..core.pci import PciAddress
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _ROOT_BUS = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _HEADER_TYPE_OFFSET = 0x0E
+_BRIDGE_HEADERS = (1, 2)
 _CLASS_BRIDGE = 0x06
 
 
@@ -22,18 +24,26 @@ class PciSysfs:
         self._devices = host_root / "sys/bus/pci/devices"
 
     def devices(self) -> tuple[PciDevice, ...]:
-        """All PCI functions, in order of address; one that vanishes while it is read is left out."""
+        """All PCI functions, in order of address; one that goes away while it is read (ENOENT, ENODEV) is left out."""
         found = []
         for path in sorted(self._devices.iterdir()) if self._devices.is_dir() else ():
             try:
                 found.append(self._read(path))
-            except FileNotFoundError:
+            except OSError:
                 continue
         return tuple(found)
 
+    def classes(self) -> dict[Path, int]:
+        """The 24-bit class of every function, by its folder; one that goes away meanwhile is left out."""
+        found = {}
+        for path in sorted(self._devices.glob("*")):
+            with suppress(OSError):
+                found[path] = _hex(path / "class")
+        return found
+
     def driver(self, address: PciAddress) -> str | None:
         """The driver that is bound now."""
-        return _link(self._devices / str(address) / "driver")
+        return link_name(self._devices / str(address) / "driver")
 
     def path(self, address: PciAddress) -> Path:
         """The device's folder."""
@@ -41,9 +51,9 @@ class PciSysfs:
 
     def _read(self, path: Path) -> PciDevice:
         class_code = _hex(path / "class")
-        driver = _link(path / "driver")
-        group = _link(path / "iommu_group")
-        physfn = _link(path / "physfn")
+        driver = link_name(path / "driver")
+        group = link_name(path / "iommu_group")
+        physfn = link_name(path / "physfn")
         return PciDevice(
             address=PciAddress.parse(path.name),
             vendor=_hex(path / "vendor"),
@@ -75,7 +85,8 @@ def functions_behind(path: Path) -> frozenset[PciAddress]:
     return frozenset((*addresses_in(resolved)[-1:], *map(PciAddress.parse, above)))
 
 
-def _link(path: Path) -> str | None:
+def link_name(path: Path) -> str | None:
+    """The last part of where a link leads; None if there is none."""
     try:
         return path.readlink().name
     except OSError:
@@ -113,11 +124,16 @@ def _header_type(path: Path) -> int | None:
 
 
 def _role(path: Path, class_code: int, driver: str | None) -> Role:
-    """Libvirt calls an endpoint what has header type 0; of those, class 06 (host, ISA) belongs to the host."""
+    """Libvirt calls an endpoint what has header type 0; of those, class 06 (host, ISA) belongs to the host.
+
+    Header types that do not exist (0x7f: a device that answers no more reads 0xff) leave it to the class.
+    """
     header = _header_type(path)
     is_bridge_class = class_code >> 16 == _CLASS_BRIDGE
-    if header == 0 or (header is None and not is_bridge_class):
-        return Role.HOST_BRIDGE if is_bridge_class else Role.ENDPOINT
+    if header not in _BRIDGE_HEADERS and not is_bridge_class:
+        return Role.ENDPOINT
+    if header == 0:
+        return Role.HOST_BRIDGE
     on_root_bus = len(addresses_in(path.resolve())) == 1
     return Role.ROOT_PORT if on_root_bus and driver == "pcieport" else Role.BRIDGE
 
@@ -125,6 +141,6 @@ def _role(path: Path, class_code: int, driver: str | None) -> Role:
 def _vf_index(path: Path) -> int | None:
     """The n of the PF's virtfn<n> that points here."""
     for link in (path / "physfn").glob("virtfn*"):
-        if _link(link) == path.name:
+        if link_name(link) == path.name:
             return int(link.name.removeprefix("virtfn"))
     return None

@@ -49,7 +49,10 @@ def _address(element: Element) -> PciAddress | None:
 
 
 def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
-    """All host PCI devices: <hostdev type='pci'> and <interface type='hostdev'>."""
+    """All host PCI devices: <hostdev type='pci'>, <interface type='hostdev'>, and the disks of <disk type='nvme'>.
+
+    A disk's alias is left out: none of those is ours.
+    """
     found = []
     path = "devices/hostdev[@mode='subsystem'][@type='pci'] | devices/interface[@type='hostdev']"
     for element in _elements(domain, path):
@@ -64,12 +67,30 @@ def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
                     element.get("managed") == "yes",
                 )
             )
+    for element in _elements(domain, "devices/disk/descendant-or-self::*[@type='nvme']/source[address]"):
+        address = _address(_elements(element, "address")[0])
+        if address:
+            found.append(Hostdev(address, None, element.get("managed") == "yes"))
     return tuple(found)
 
 
 def block_paths(domain: Element) -> frozenset[str]:
-    """Paths of the host's block devices that serve as disks, for example /dev/disk/by-id/x."""
-    return frozenset(_texts(domain, "devices/disk[@type='block']/source/@dev"))
+    """What of the host's block storage serves as disks, below backing stores and mirrors too.
+
+    Paths such as /dev/disk/by-id/x; and, as text that no path can be, what cannot be followed: volumes of storage
+    pools and SCSI devices that are passed through. QEMU's own iSCSI needs no controller. USB devices are left out.
+    """
+    found = set(_texts(domain, "devices/disk//source/@dev"))
+    files = _texts(domain, "devices/disk//source/@file[starts-with(., '/dev/')]")
+    found.update(path for path in files if not path.startswith("/dev/shm/"))  # noqa: S108 - a prefix, not a file
+    for source in _elements(domain, "devices/disk//source[@pool]"):
+        found.add(f"volume {source.get('volume') or ''} of pool {source.get('pool')}")
+    for source in _elements(domain, "devices/hostdev[@type='scsi' or @type='scsi_host']/source"):
+        if source.get("protocol") != "iscsi":
+            adapter = source.find("adapter")
+            name = adapter.get("name") if adapter is not None else source.get("wwpn")
+            found.add(f"SCSI device of {name or 'an unknown adapter'}")
+    return frozenset(found)
 
 
 def interface_names(domain: Element, networks: dict[str, frozenset[str]]) -> frozenset[str]:

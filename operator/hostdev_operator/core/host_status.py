@@ -19,7 +19,7 @@ from ..api.devicehost import (
 )
 from . import reasons
 from .conditions import condition
-from .model import VFIO_DRIVER, Guest, Observation, PciDevice, Platform
+from .model import Guest, Observation, PciDevice, Platform, is_vfio
 from .pci import PciAddress
 from .record import Record
 
@@ -113,8 +113,8 @@ def holder(device: PciDevice, host: Observation) -> HolderStatus | None:
     record = next((r for _, r in sorted(host.records.items()) if r.covers(device.address)), None)
     if record:
         return HolderStatus(kind="Assignment", name=record.owner)
-    if device.driver == VFIO_DRIVER:
-        return HolderStatus(kind="VFIO", name=VFIO_DRIVER)
+    if is_vfio(device.driver):
+        return HolderStatus(kind="VFIO", name=device.driver or "")
     return HolderStatus(kind="HostDriver", name=device.driver) if device.driver else None
 
 

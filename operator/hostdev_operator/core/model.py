@@ -14,6 +14,11 @@ from .record import Record
 VFIO_DRIVER = "vfio-pci"
 
 
+def is_vfio(driver: str | None) -> bool:
+    """Whether it is vfio-pci or a variant of it, such as mlx5_vfio_pci, which libvirt may prefer for a device."""
+    return driver is not None and "vfio" in driver
+
+
 class Role(StrEnum):
     """What a PCI function is to an IOMMU group. Only endpoints are ever detached or assigned."""
 
@@ -46,8 +51,8 @@ class PciDevice:
 
     @property
     def on_host_driver(self) -> bool:
-        """Whether a driver of the host is bound (vfio-pci is not one)."""
-        return self.driver not in (None, VFIO_DRIVER)
+        """Whether a driver of the host is bound (vfio-pci and its variants are none)."""
+        return self.driver is not None and not is_vfio(self.driver)
 
     @property
     def label(self) -> str:
@@ -106,7 +111,8 @@ class Observation:
     """The host at one moment.
 
     ``uses`` says who needs which device (host and guests, hostdevs aside); it is incomplete, and nothing may be
-    detached, if ``unknown_use`` says why it could not be read.
+    detached, if ``unknown_use`` says why it could not be read. ``blocked`` are devices whose driver is being changed by
+    a call that has not returned: how they will end is not known.
     """
 
     devices: Mapping[PciAddress, PciDevice]
@@ -115,6 +121,7 @@ class Observation:
     uses: tuple[Use, ...] = ()
     unknown_use: str | None = None
     records: Mapping[str, Record] = field(default_factory=lambda: MappingProxyType({}))
+    blocked: frozenset[PciAddress] = frozenset()
 
     @cached_property
     def groups(self) -> Mapping[int, tuple[PciDevice, ...]]:

@@ -12,7 +12,7 @@ from . import reasons
 from .actions import Action, AddHostdev, DetachDriver, DropRecord, RemoveHostdev, ReturnDriver, WriteRecord
 from .checks import CHECKS, SUBJECTS, Case, Refusal, first_refusal
 from .intent import ALIAS_PREFIX, Intent
-from .model import VFIO_DRIVER, Guest, Hostdev, Observation, PciDevice
+from .model import Guest, Hostdev, Observation, PciDevice, is_vfio
 from .pci import PciAddress
 from .record import Member, Record
 
@@ -60,7 +60,7 @@ def not_held(device: PciDevice, mates: tuple[PciDevice, ...], record: Record) ->
         return member is not None and member.driver is not None
 
     loose = [m for m in mates if m.on_host_driver or (m.driver is None and had_driver(m))]
-    if not record.managed and device.driver != VFIO_DRIVER:
+    if not record.managed and not is_vfio(device.driver):
         loose.append(device)
     return tuple(loose)
 
@@ -84,8 +84,8 @@ def _record(case: Case) -> Record:
             managed=intent.managed,
             members=members,
         )
-    gone = tuple(m for m in old.members if m.address not in case.host.devices)
-    merged = (*members, *gone)
+    known = {m.address for m in members}
+    merged = (*members, *(m for m in old.members if m.address not in known))  # gone, or in another group by now
     return old if set(merged) == set(old.members) else old.with_members(merged)
 
 
@@ -98,7 +98,10 @@ def _member(device: PciDevice, recorded: Member | None) -> Member:
 
 
 def plan_release(uid: str, host: Observation) -> Plan | Refusal:
-    """What is left to do so that nothing of the assignment remains; a refusal says what it waits for."""
+    """What is left to do so that nothing of the assignment remains; a refusal says what it waits for.
+
+    Whoever carries it out looks again after the removals from XML: a guest that was started meanwhile has the device.
+    """
     record = host.records.get(uid)
     if refusal := _still_held(uid, record, host):
         return refusal
@@ -134,6 +137,13 @@ def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
 
 
 def _still_held(uid: str, record: Record | None, host: Observation) -> Refusal | None:
+    for address in sorted(host.blocked):
+        if record and record.covers(address):
+            return Refusal(
+                reasons.DETACH_BLOCKED,
+                f"a change of the driver of {address} has not returned: nothing is given back before it ends; look for"
+                " what holds the device (dmesg, ps for processes in state D)",
+            )
     for guest in host.guests:
         live = our_hostdev(guest, guest.live, uid, record)
         if live:
@@ -150,6 +160,12 @@ def _still_held(uid: str, record: Record | None, host: Observation) -> Refusal |
                     f" given back when the guest is shut off (virsh shutdown {guest.name})",
                 )
     return None
+
+
+def is_half_done(intent: Intent, host: Observation) -> bool:
+    """Whether a claim was begun and the guest has not got the device: what a refusal undoes, for it may last."""
+    guest = host.guest(intent.domain_uuid)
+    return intent.uid in host.records and guest is not None and not guest.uses(intent.address)
 
 
 def our_hostdev(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: Record | None) -> Hostdev | None:
@@ -180,4 +196,5 @@ def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:
         tuple(g for g in host.guests if any(g.uses(a) for a in addresses)),
         tuple(u for u in host.uses if u.address in addresses),
         host.unknown_use,
+        host.blocked & addresses,
     )

@@ -1,7 +1,7 @@
 """apply: carries a plan out, action by action, with a boundary between any two.
 
 To add an action: its dataclass in core/actions.py, where a plan makes it in core/plan.py, how it is done here in
-_PERFORM, and a boundary test in tests/lab/test_sigkill.py (which enumerates them by itself).
+_PERFORM, and a boundary test in tests/system/test_sigkill.py (which enumerates them by itself).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..core.actions import (
     WriteRecord,
 )
 from ..core.errors import HostError
-from ..core.model import VFIO_DRIVER
+from ..core.model import VFIO_DRIVER, is_vfio
 from ..core.plan import Plan
 from ..ports import Host
 
@@ -36,8 +36,6 @@ def apply(plan: Plan, host: Host, phase: str) -> None:
     for action in plan.actions:
         host.boundary(f"{phase}: before: {action}")
         _PERFORM[type(action)](action, host)
-    if plan.actions:
-        host.boundary(f"{phase}: done")
 
 
 def _write_record(action: WriteRecord, host: Host) -> None:
@@ -50,16 +48,19 @@ def _drop_record(action: DropRecord, host: Host) -> None:
 
 def _detach_driver(action: DetachDriver, host: Host) -> None:
     current = host.devices.driver(action.address)
-    if current == VFIO_DRIVER:
+    if is_vfio(current):
         return
     if (current or "") != action.driver:
         raise HostError(
             reasons.HOST_CHANGED,
             f"{action.address} had driver {action.driver or 'none'} a moment ago and has {current or 'none'} now",
         )
+    for use in host.devices.uses():  # a plan with several mates takes time, and the host goes on meanwhile
+        if use.address == action.address:
+            raise HostError(reasons.HOST_CHANGED, f"{action.address} {use.what} since a moment ago")
     host.hypervisor.detach_driver(action.address)
-    current = host.devices.wait_for_driver(action.address, VFIO_DRIVER, BIND_SECONDS)
-    if current != VFIO_DRIVER:
+    current = host.devices.wait_for_driver(action.address, is_vfio, BIND_SECONDS)
+    if not is_vfio(current):
         raise HostError(
             reasons.DETACH_FAILED,
             f"{action.address} was detached from {action.driver}, but has {current or 'no driver'} instead of"
@@ -69,9 +70,9 @@ def _detach_driver(action: DetachDriver, host: Host) -> None:
 
 def _return_driver(action: ReturnDriver, host: Host) -> None:
     current = host.devices.driver(action.address)
-    if current == VFIO_DRIVER or (current is None and action.driver is not None):
+    if is_vfio(current) or (current is None and action.driver is not None):
         host.hypervisor.reattach_driver(action.address)
-    current = host.devices.wait_for_driver(action.address, action.driver, BIND_SECONDS)
+    current = host.devices.wait_for_driver(action.address, lambda d: action.driver in (None, d), BIND_SECONDS)
     if action.driver is not None and current != action.driver:
         raise HostError(
             reasons.BIND_FAILED,

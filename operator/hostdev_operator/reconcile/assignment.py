@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from ..api.common import Condition
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..core import conditions, reasons
+from ..core.actions import RemoveHostdev
 from ..core.assignment_status import Outcome, assignment_status, record_from_status
 from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.intent import Intent, address_of
 from ..core.model import Observation
-from ..core.plan import Plan, inputs, plan_assign, plan_release
+from ..core.plan import Plan, inputs, is_half_done, plan_assign, plan_release
 from ..core.reasons import Retry
 from ..ports import Host
 from .apply import apply
+from .failures import FailureMemory
 from .locks import NamedLocks
 from .observe import observe
 
@@ -49,12 +51,17 @@ class Result:
 
 
 class AssignmentReconciler:
-    """Brings the host to what assignments ask for. Thread-safe; remembers failed runs, and nothing else."""
+    """Brings the host to what assignments ask for. Thread-safe.
+
+    It remembers failed runs, and what was released until the caller says that it is known (``forget``): until then
+    the published copy of the record still says that there is something to give back.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._locks = NamedLocks()
-        self._failures: dict[str, tuple[tuple[object, ...], Outcome]] = {}
+        self._failures = FailureMemory(host.clock.monotonic)
+        self._released: set[str] = set()
 
     def reconcile(self, obj: Assignment) -> Result:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
@@ -62,6 +69,8 @@ class AssignmentReconciler:
             intent = _intent(obj)
         except ValueError as error:
             return self._without_intent(obj, Refusal(reasons.INVALID_SOURCE, str(error)))
+        if obj.deleting and obj.uid in self._released:
+            return Result(DeviceAssignmentStatus(), released=True)
         try:
             with self._locks.hold(self._lock_names(intent)):
                 self.take_up_record(obj)
@@ -80,7 +89,8 @@ class AssignmentReconciler:
 
     def forget(self, uid: str) -> None:
         """The assignment is gone: remember nothing of it."""
-        self._failures.pop(uid, None)
+        self._failures.forget(uid)
+        self._released.discard(uid)
 
     def _lock_names(self, intent: Intent) -> frozenset[str]:
         group = next((d.iommu_group for d in self._host.devices.devices() if d.address == intent.address), None)
@@ -107,14 +117,24 @@ class AssignmentReconciler:
         host = observe(self._host)
         plan = plan_assign(intent, host)
         if isinstance(plan, Refusal):
-            return self._result(obj, intent, host, Outcome(refused=plan))
+            return self._refuse(obj, intent, host, plan)
         if not plan.actions:
-            self._failures.pop(obj.uid, None)
+            self._failures.forget(obj.uid)
             return self._result(obj, intent, host, Outcome())
-        known = self._failures.get(obj.uid)
-        if known and known[0] == inputs(intent, host) and not _heals_with_time(known[1]):
-            return self._result(obj, intent, host, known[1])
-        return self._carry_out(obj, intent, plan)
+        known = self._failures.holds_back(obj.uid, inputs(intent, host))
+        return self._result(obj, intent, host, known) if known else self._carry_out(obj, intent, plan)
+
+    def _refuse(self, obj: Assignment, intent: Intent, host: Observation, refusal: Refusal) -> Result:
+        """A claim that was begun and may not be finished is given back as a whole; one that stands, stays."""
+        outcome = Outcome(refused=refusal)
+        if not is_half_done(intent, host) or self._failures.holds_back(obj.uid, inputs(intent, host)):
+            return self._result(obj, intent, host, outcome)
+        failure = self._roll_back(obj, host, refusal)
+        host = observe(self._host)
+        outcome = Outcome(refused=failure, rolled_back=obj.uid not in host.records)
+        if not outcome.rolled_back:
+            self._failures.remember(obj.uid, inputs(intent, host), outcome)
+        return self._result(obj, intent, host, outcome)
 
     def _carry_out(self, obj: Assignment, intent: Intent, plan: Plan) -> Result:
         _log_plan(obj, "assign", plan)
@@ -123,55 +143,81 @@ class AssignmentReconciler:
         except HostError as error:
             log.warning("%s/%s: %s: %s", obj.namespace, obj.name, error.reason, error.message)
             return self._after_failure(obj, intent, Refusal(error.reason, error.message))
-        self._failures.pop(obj.uid, None)
+        self._host.boundary("assign: done")
+        self._failures.forget(obj.uid)
         host = observe(self._host)
         again = plan_assign(intent, host)
         outcome = Outcome(refused=again) if isinstance(again, Refusal) else Outcome()
         return self._result(obj, intent, host, outcome)
 
     def _after_failure(self, obj: Assignment, intent: Intent, failure: Refusal) -> Result:
-        """Roll back once, as a whole group, unless libvirt is away or the guest has the device already."""
+        """Roll back once, as a whole group, unless it is still under way, libvirt is away, or the guest has it."""
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, intent, None, Outcome(failed=failure))
         host = observe(self._host)
-        record = host.records.get(obj.uid)
-        guest = host.guest(intent.domain_uuid)
         rolled_back = False
-        if record and not (guest and guest.uses(intent.address)):
-            undo = plan_release(obj.uid, host)
-            if isinstance(undo, Plan):
-                failure = self._roll_back(obj, undo, failure)
-                host = observe(self._host)
-                rolled_back = obj.uid not in host.records
+        if failure.reason is not reasons.DETACH_BLOCKED and is_half_done(intent, host):
+            failure = self._roll_back(obj, host, failure)
+            host = observe(self._host)
+            rolled_back = obj.uid not in host.records
         outcome = Outcome(failed=failure, rolled_back=rolled_back)
-        self._failures[obj.uid] = (inputs(intent, host), outcome)
+        self._failures.remember(obj.uid, inputs(intent, host), outcome)
         return self._result(obj, intent, host, outcome)
 
-    def _roll_back(self, obj: Assignment, undo: Plan, failure: Refusal) -> Refusal:
-        _log_plan(obj, "rollback", undo)
+    def _roll_back(self, obj: Assignment, host: Observation, why: Refusal) -> Refusal:
+        """Undo what was begun; the same refusal, or one that tells that undoing failed as well."""
         try:
-            apply(undo, self._host, "rollback")
+            waits = self._undo(obj, host, "rollback")
         except HostError as error:
             log.warning("%s/%s: rollback: %s: %s", obj.namespace, obj.name, error.reason, error.message)
-            return replace(
-                failure,
-                message=f"{failure.message}; and rolling back failed: {error.reason}: {error.message}",
+            waits = Refusal(error.reason, error.message)
+        if waits is None:
+            return why
+        return replace(why, message=f"{why.message}; and rolling back failed: {waits.reason}: {waits.message}")
+
+    def _undo(self, obj: Assignment, host: Observation, phase: str) -> Refusal | None:
+        """Give everything back; a refusal if it must wait.
+
+        First out of the XML, then a second look: libvirt lets a guest start while it removes the device, and then the
+        guest has it. Once it is out, no new start can take it.
+        """
+        plan = plan_release(obj.uid, host)
+        removals = () if isinstance(plan, Refusal) else tuple(a for a in plan.actions if isinstance(a, RemoveHostdev))
+        if removals:
+            _log_plan(obj, phase, Plan(removals))
+            apply(Plan(removals), self._host, phase)
+            plan = plan_release(obj.uid, observe(self._host))
+        if isinstance(plan, Refusal):
+            return plan
+        if any(isinstance(a, RemoveHostdev) for a in plan.actions):
+            raise HostError(
+                reasons.LIBVIRT_ERROR,
+                f"{plan.actions[0]}: libvirt did, but it is still there; edit the guest's XML by hand (virsh edit)",
             )
-        return failure
+        _log_plan(obj, phase, plan)
+        apply(plan, self._host, phase)
+        if plan.actions:
+            self._host.boundary(f"{phase}: done")
+        return None
 
     def _release(self, obj: Assignment, intent: Intent) -> Result:
         host = observe(self._host)
-        plan = plan_release(obj.uid, host)
-        if isinstance(plan, Refusal):
-            return self._result(obj, intent, host, Outcome(refused=plan))
-        _log_plan(obj, "release", plan)
+        known = self._failures.holds_back(obj.uid, ("release", *inputs(intent, host)))
+        if known:
+            return self._result(obj, intent, host, known)
         try:
-            apply(plan, self._host, "release")
+            waits = self._undo(obj, host, "release")
         except HostError as error:
             log.warning("%s/%s: %s: %s", obj.namespace, obj.name, error.reason, error.message)
-            after = None if error.reason is reasons.LIBVIRT_UNAVAILABLE else observe(self._host)
-            return self._result(obj, intent, after, Outcome(failed=Refusal(error.reason, error.message)))
-        self.forget(obj.uid)
+            outcome = Outcome(failed=Refusal(error.reason, error.message))
+            if error.reason is reasons.LIBVIRT_UNAVAILABLE:
+                return self._result(obj, intent, None, outcome)
+            after = observe(self._host)
+            self._failures.remember(obj.uid, ("release", *inputs(intent, after)), outcome)
+            return self._result(obj, intent, after, outcome)
+        if waits:
+            return self._result(obj, intent, observe(self._host), Outcome(refused=waits))
+        self._released.add(obj.uid)
         return Result(DeviceAssignmentStatus(), released=True)
 
     def _result(self, obj: Assignment, intent: Intent | None, host: Observation | None, outcome: Outcome) -> Result:
@@ -181,10 +227,6 @@ class AssignmentReconciler:
         status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
         retry = outcome.trouble.reason.retry if outcome.trouble else Retry.ON_EVENT
         return Result(status, retry=retry)
-
-
-def _heals_with_time(outcome: Outcome) -> bool:
-    return outcome.trouble is not None and outcome.trouble.reason.retry is Retry.BACKOFF
 
 
 def _intent(obj: Assignment) -> Intent:

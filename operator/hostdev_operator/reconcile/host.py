@@ -18,7 +18,7 @@ class HostReporter:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._names: dict[PciAddress, tuple[int, int, tuple[str | None, str | None]]] = {}
-        self._guests: tuple[Guest, ...] = ()
+        self._guests: tuple[Guest, ...] | None = None
 
     def status(self, old: DeviceHostStatus, alive: frozenset[str] | None) -> DeviceHostStatus:
         """The status now. ``alive``: UIDs of the assignments that the API has for this node; None: not known yet."""
@@ -29,11 +29,13 @@ class HostReporter:
             self._learn_names(tuple(seen.devices))
         except HostError as error:
             trouble = error.message
-            seen = observe_without_libvirt(self._host, self._guests)
+            seen = observe_without_libvirt(self._host, self._guests or ())
         orphans = tuple(r for uid, r in sorted(seen.records.items()) if alive is not None and uid not in alive)
         status = host_status(seen, self._known_names(), orphans, trouble)
         stamped = stamp(status.conditions, old.conditions, self._host.clock.now(), None)
-        return status.model_copy(update={"conditions": stamped})
+        # libvirt has not answered this agent yet: "no guests" would be a lie that the controller acts on
+        guests = old.guests if self._guests is None else status.guests
+        return status.model_copy(update={"conditions": stamped, "guests": guests})
 
     def _learn_names(self, addresses: tuple[PciAddress, ...]) -> None:
         """Node device XML costs about 10 ms a device: it is read once for each device, not at each look."""

@@ -39,13 +39,14 @@ def _observation(host: Host, guests: tuple[Guest, ...]) -> Observation:
         uses=(*uses, *_guest_uses(host, guests, devices)),
         unknown_use=unknown,
         records=MappingProxyType(dict(host.records.load())),
+        blocked=host.hypervisor.blocked(),
     )
 
 
 def _guest_uses(host: Host, guests: tuple[Guest, ...], devices: tuple[PciDevice, ...]) -> tuple[Use, ...]:
-    """What guests use through the host: block disks, bridges, macvtap.
+    """What guests use through the host: block disks, volumes, SCSI devices, bridges, macvtap.
 
-    A disk whose path cannot be followed could be on any storage controller, so all of them count as used.
+    A disk that cannot be followed could be on any storage controller, so all of them count as used.
     """
     found = []
     for guest in guests:
@@ -54,7 +55,7 @@ def _guest_uses(host: Host, guests: tuple[Guest, ...], devices: tuple[PciDevice,
             what = f"carries the disk {path} of guest {guest.name}"
             if addresses is None:
                 addresses = frozenset(d.address for d in devices if d.class_code >> 16 == _STORAGE_CLASS)
-                what = f"may carry the disk {path} of guest {guest.name} (the path cannot be followed)"
+                what = f"may carry the disk {path} of guest {guest.name} (it cannot be followed)"
             found += [Use(a, what, guest.uuid) for a in sorted(addresses)]
         for name in sorted(guest.interfaces):
             what = f"carries {name}, which guest {guest.name} uses"

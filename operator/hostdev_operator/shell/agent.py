@@ -31,6 +31,7 @@ _SETTLE_SECONDS = 0.5
 _SCAN_SECONDS = 3.0
 _LIBVIRT_RETRY_SECONDS = 2.0
 _REPORT_RETRY_SECONDS = 5.0
+_OUTDATED = (404, 409)
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,14 @@ class Agent:
         """An event of the watch. DELETED also means that the object left the selector: asked for, not believed."""
         uid = body["metadata"]["uid"]
         if event == "DELETED":
-            self._doubtful.add(uid)
-            self.queue.add(uid)
+            self._doubt(uid)
         elif self._objects.put(body):
             self.queue.add(uid)
+
+    def _doubt(self, uid: str) -> None:
+        """What is known of the object may be wrong: it is read again before the next run."""
+        self._doubtful.add(uid)
+        self.queue.add(uid)
 
     def host_changed(self) -> None:
         """Something happened on the host: look at everything again. Any assignment may be concerned."""
@@ -125,14 +130,13 @@ class Agent:
     async def _take_up_record(self, body: Body) -> None:
         try:
             await asyncio.to_thread(self._reconciler.take_up_record, parse(body))
-        except HostError as error:  # told again, in its condition, when the object is worked on
-            log.warning("%s: %s: %s", body["metadata"]["name"], error.reason, error.message)
+        except (HostError, ValueError) as error:  # told again, in its condition, when the object is worked on
+            log.warning("%s: %s", body["metadata"]["name"], error)
 
     async def report_host(self) -> None:
         """Write the DeviceHost when something changed, after things have settled."""
-        bodies = await runner.until_it_works("reading DeviceHosts", self._cluster.hosts)
-        mine = next((b for b in bodies if b["metadata"]["name"] == self._node), {})
-        self._host_status = DeviceHostStatus.model_validate(mine.get("status") or {})
+        mine = await runner.until_it_works("reading the DeviceHost", lambda: self._cluster.host(self._node))
+        self._host_status = DeviceHostStatus.model_validate((mine or {}).get("status") or {})
         self._dirty.set()
         while True:
             await self._dirty.wait()
@@ -145,6 +149,10 @@ class Agent:
                 await self._report_host()
             except (ClusterError, HostError) as error:
                 log.warning("DeviceHost %s: %s; trying again", self._node, error)
+                await asyncio.sleep(_REPORT_RETRY_SECONDS)
+                self._dirty.set()
+            except Exception:  # a report that cannot be made must not end the care for assignments
+                log.exception("DeviceHost %s: trying again", self._node)
                 await asyncio.sleep(_REPORT_RETRY_SECONDS)
                 self._dirty.set()
 
@@ -176,6 +184,9 @@ class Agent:
         try:
             await self._report(body, obj, result)
         except ClusterError as error:
+            if error.code in _OUTDATED:
+                self._doubtful.add(uid)
+                return Retry.SOON
             log.warning("%s/%s: status not written: %s", obj.namespace, obj.name, error)
             return Retry.BACKOFF
         return result.retry
@@ -190,7 +201,7 @@ class Agent:
         self._doubtful.discard(meta["uid"])
         if now is None or now["metadata"]["uid"] != meta["uid"]:
             return None
-        self._objects.put(now)
+        self._objects.replace(now)
         return now if now.get("status", {}).get("nodeName") == self._node else None
 
     async def _report(self, body: Body, obj: Assignment, result: Result) -> None:
@@ -198,7 +209,7 @@ class Agent:
             await self._cluster.clear_binding(body)
             self._host.boundary("release: cleared")
             await self._tell(body, "Released", "the device and its group are given back", warning=False)
-            self._objects.remove(obj.uid)
+            self._doubtful.add(obj.uid)  # the watch's news of it, or of its end, is asked for
             self._dirty.set()
             return
         old = ours(obj.status)
@@ -213,7 +224,7 @@ class Agent:
                 await self._tell(body, changed.reason, changed.message, warning=changed.status != "True")
 
     async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
-        await self._cluster.event(body, kind="DeviceAssignment", warning=warning, reason=reason, message=message)
+        await self._cluster.event(body, warning=warning, reason=reason, message=message)
 
 
 def parse(body: Body) -> Assignment:
@@ -252,10 +263,10 @@ async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
         await runner.run(
             registry,
             runner.settings(f"status.nodeName={node}"),
+            agent.list_bound,
             agent.queue.run,
             agent.watch_libvirt,
             agent.watch_kernel,
-            agent.list_bound,
             agent.report_host,
         )
     finally:

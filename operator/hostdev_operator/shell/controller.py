@@ -78,6 +78,8 @@ class Controller:
         """Once, before anything is done: an incomplete list would refuse wrongly."""
         for body in await runner.until_it_works("listing DeviceHosts", self._cluster.hosts):
             self._hosts.setdefault(body["metadata"]["name"], DeviceHostStatus.model_validate(body.get("status") or {}))
+        # only to know that the kind is there: kopf must not start before it is
+        await runner.until_it_works("listing assignments", lambda: self._cluster.bound_assignments("-"))
         self._hosts_listed = True
         for uid in self._objects:
             self.queue.add(uid)
@@ -152,7 +154,7 @@ class Controller:
             await self._tell(body, str(refusal.reason), refusal.message, warning=True)
 
     async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
-        await self._cluster.event(body, kind="DeviceAssignment", warning=warning, reason=reason, message=message)
+        await self._cluster.event(body, warning=warning, reason=reason, message=message)
 
 
 async def run_controller(controller: Controller, probes: Probes) -> None:
@@ -169,6 +171,6 @@ async def run_controller(controller: Controller, probes: Probes) -> None:
 
     await probes.start()
     try:
-        await runner.run(registry, runner.settings(None), controller.queue.run, controller.list_hosts)
+        await runner.run(registry, runner.settings(None), controller.list_hosts, controller.queue.run)
     finally:
         await probes.stop()

@@ -22,6 +22,10 @@ class ObjectCache:
         self._bodies[uid] = body
         return True
 
+    def replace(self, body: Body) -> None:
+        """Take a body that was just read: it is true even if its version is older (an etcd that was restored)."""
+        self._bodies[body["metadata"]["uid"]] = body
+
     def get(self, uid: str) -> Body | None:
         """The newest body."""
         return self._bodies.get(uid)

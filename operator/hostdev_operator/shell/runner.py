@@ -57,12 +57,18 @@ def settings(field_selector: str | None) -> kopf.OperatorSettings:
 async def run(
     made: kopf.OperatorRegistry,
     configured: kopf.OperatorSettings,
+    first: Callable[[], Coroutine[Any, Any, None]],
     *tasks: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Run kopf and the tasks until one of them ends; an error of a task ends the program."""
+    """Run the tasks and kopf until kopf is told to stop; an error of a task ends the program.
+
+    kopf begins when ``first`` has ended, which reads what it watches: it looks for its kinds once, at its start, and is
+    deaf for ever to a CRD that is applied later.
+    """
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task()) for task in tasks]
         try:
+            await first()
             await kopf.operator(registry=made, settings=configured, standalone=True, clusterwide=True)
         finally:
             for task in running:
