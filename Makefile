@@ -19,7 +19,7 @@ demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it runnin
 	@$(PY) -m tests.system.demo
 
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadgroup --durations=15
 
 test-unit: setup ## the fast tests, without control plane and lab host
 	@$(PY) -m pytest $(UNIT)

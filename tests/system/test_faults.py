@@ -1,0 +1,67 @@
+"""What changes under way: the host's own needs, and a libvirtd that goes away."""
+
+from __future__ import annotations
+
+from tests.lab.guests import define, guest_xml
+from tests.system.stack import Stack, assignment
+
+
+def test_default_route_and_swap_come_and_go(system: Stack, device: str, mate: str) -> None:
+    lab = system.lab
+    define(lab, "patient", guest_xml("patient"))
+    system.wait_guest_listed("patient")
+    nic = lab.run(f"ls /sys/bus/pci/devices/{mate}/net").stdout.strip()
+    (nvme,) = lab.find_devices("1b36:0010")
+    lab.run(f"ip link set {nic} up && ip route add default dev {nic}")
+    lab.run("mkswap -q /dev/nvme0n1 && swapon /dev/nvme0n1")
+    try:
+        system.apply(assignment("route", domain="patient", address=device))
+        system.apply(assignment("swap", domain="patient", address=nvme))
+        message = system.wait_condition("route", "Ready", "False", "HostCritical")
+        assert f"{mate} [8086:100e], a group mate of {device}," in message
+        assert f"the default route over {nic}" in message
+        assert "the swap space /dev/nvme0n1" in system.wait_condition("swap", "Ready", "False", "HostCritical")
+        assert (lab.driver(device), lab.driver(mate), lab.driver(nvme)) == ("e1000", "e1000", "nvme")
+    finally:
+        lab.run(f"swapoff /dev/nvme0n1; ip route del default dev {nic}; ip link set {nic} down")
+    system.wait_condition("route", "Ready", "True")  # it heals by itself when the route is gone
+
+
+def probe(system: Stack, path: str) -> str:
+    """The HTTP status of one of the agent's probes, as a kubelet on the node would see it."""
+    request = f"exec 3<>/dev/tcp/127.0.0.1/9440; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
+    return system.lab.run(request).stdout.split()[1]
+
+
+def test_libvirtd_down_at_start_and_back(system: Stack, device: str) -> None:
+    define(system.lab, "late", guest_xml("late"))
+    system.wait_guest_listed("late")
+    system.stop_agent()
+    system.lab.stop_libvirtd()
+    system.start_agent()
+    system.apply(assignment("late", domain="late", address=device))
+    message = system.wait_condition("late", "Ready", "False", "LibvirtUnavailable")
+    assert "qemu:///system" in message
+    system.wait("LibvirtReady=False", lambda: system.host_condition("LibvirtReady") == "False")
+    assert probe(system, "/readyz") == "503"
+    assert probe(system, "/healthz") == "200"
+    system.lab.start_libvirtd()
+    system.wait_condition("late", "Ready", "True")
+    system.wait("LibvirtReady=True", lambda: system.host_condition("LibvirtReady") == "True")
+    assert probe(system, "/readyz") == "200"
+
+
+def test_libvirtd_killed_in_the_middle(system: Stack, device: str, mate: str) -> None:
+    define(system.lab, "middle", guest_xml("middle"))
+    system.wait_guest_listed("middle")
+    system.apply(assignment("middle", domain="middle", address=device, extra="managed: false"))
+    system.lab.run("until ls /var/lib/hostdev-operator/assignments | grep -q json; do sleep 0.02; done", timeout=60)
+    system.lab.kill_libvirtd()
+    system.lab.start_libvirtd()
+    system.wait_condition("middle", "Ready", "True")
+    assert (system.lab.driver(device), system.lab.driver(mate)) == ("vfio-pci", "vfio-pci")
+    system.delete("middle")
+    system.lab.kill_libvirtd()
+    system.lab.start_libvirtd()
+    system.wait_gone("middle")
+    assert (system.lab.driver(device), system.lab.driver(mate)) == ("e1000", "e1000")
