@@ -18,8 +18,12 @@ parts: setup ## build what tests and demo run on: control plane (Go) and lab hos
 demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it running)
 	@$(PY) -m tests.system.demo
 
+# Two runs beside each other: the long story of the system, and everything else, which waits a lot.
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
-	@$(PY) -m pytest -n 2 --dist loadgroup --durations=15
+	@mkdir -p build
+	@$(PY) -m pytest $(UNIT) tests/cluster tests/lab tests/system/test_idle.py > build/test-others.log 2>&1 & others=$$!; \
+	$(PY) -m pytest tests/system --ignore=tests/system/test_idle.py --durations=10; story=$$?; \
+	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
 
 test-unit: setup ## the fast tests, without control plane and lab host
 	@$(PY) -m pytest $(UNIT)
