@@ -9,22 +9,13 @@ import pytest
 
 from tests.lab.host import LabHost
 from tests.lab.image import REPOSITORY
+from tests.outcome import FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 LOGS = REPOSITORY / "build" / "lab-logs"
-FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note at the test that one of its phases failed, so that the fixture below sees it."""
-    report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-    return report
 
 
 @pytest.fixture(scope="module")

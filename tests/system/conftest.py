@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,10 @@ import pytest
 from tests.cluster import binaries
 from tests.cluster.controlplane import ControlPlane
 from tests.lab.host import LabHost
+from tests.outcome import FAILED
 from tests.system.stack import REPOSITORY, Stack
 
 LOGS = REPOSITORY / "build" / "system-logs"
-FAILED = pytest.StashKey[bool]()
 E1000 = "8086:100e"
 
 
@@ -24,15 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("lab")
             item.add_marker("cluster")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note at the test that one of its phases failed, for the fixture that collects logs."""
-    report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-    return report
 
 
 @pytest.fixture(scope="session")

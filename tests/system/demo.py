@@ -205,7 +205,7 @@ def main() -> int:
     os.chdir(REPOSITORY)
     say("control plane: etcd, kube-apiserver, kubectl (built once, about 8 minutes)")
     programs = binaries.ensure(say)
-    say("lab host image: Debian with kernel, QEMU, libvirt (built once, about 5 minutes)")
+    say("lab host image: Debian with kernel, QEMU, libvirt (built once, about 4 minutes)")
     image.ensure(say)
     with tempfile.TemporaryDirectory(prefix="hostdev-demo-") as name:
         folder = Path(name)
