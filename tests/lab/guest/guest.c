@@ -14,6 +14,7 @@
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
+typedef unsigned long long u64;
 
 enum {
     SERIAL = 0x3f8,
@@ -24,6 +25,8 @@ enum {
     BUSES = 16,       /* more than any test's guest has; each one costs 32 reads per round */
     SELECTORS = 32,
     MAX_FUNCTIONS = 256,
+    TICK_VECTOR = 0x20,
+    TICK_DIVISOR = 59659, /* of 1193182 Hz: 20 times a second */
 };
 
 #define MULTIBOOT_MAGIC 0x1BADB002u
@@ -170,8 +173,36 @@ static int wants_to_refuse(const struct multiboot_info *info)
     return 0;
 }
 
+/* A tick 20 times a second: the timer (PIT) through the first interrupt controller (PIC), and nothing else. */
+static u64 gdt[] = {0, 0x00cf9a000000ffff, 0x00cf92000000ffff};
+static u64 idt[TICK_VECTOR + 1];
+static struct __attribute__((packed)) table {
+    u16 limit;
+    void *start;
+} gdt_register = {sizeof gdt - 1, gdt}, idt_register = {sizeof idt - 1, idt};
+void tick(void);
+
+static void start_ticking(void)
+{
+    u32 handler = (u32)tick;
+    idt[TICK_VECTOR] = (u64)(handler >> 16) << 48 | 0x8e0000080000 | (handler & 0xffff);
+    __asm__ volatile("lgdt %0; ljmp $8, $1f; 1: mov $16, %%eax; mov %%eax, %%ds; mov %%eax, %%es; mov %%eax, %%ss;"
+                     "lidt %1" ::"m"(gdt_register), "m"(idt_register)
+                     : "eax", "memory");
+    out8(0x20, 0x11); /* start, cascade, four words follow */
+    out8(0x21, TICK_VECTOR);
+    out8(0x21, 4);
+    out8(0x21, 1);
+    out8(0x21, 0xfe); /* the timer alone */
+    out8(0xa1, 0xff);
+    out8(0x43, 0x34);
+    out8(0x40, TICK_DIVISOR & 0xff);
+    out8(0x40, TICK_DIVISOR >> 8);
+}
+
 __attribute__((used)) void run(const struct multiboot_info *info)
 {
+    start_ticking();
     int refuse = wants_to_refuse(info);
     u16 base = (config(31 << 11, 0) & 0xffff) == 0x8086 ? HOTPLUG_Q35 : HOTPLUG_I440FX;
 
@@ -183,8 +214,7 @@ __attribute__((used)) void run(const struct multiboot_info *info)
             scan_slot(now, slot);
         report_changes(&lists[!round], now);
         answer_unplug_requests(base, refuse);
-        for (volatile u32 idle = 0; idle < 200000; idle++)
-            ;
+        __asm__ volatile("sti; hlt; cli"); /* until the next tick: a guest that spins takes a whole processor */
     }
 }
 
@@ -193,6 +223,12 @@ __asm__(".global _start\n"
         "push %ebx\n"
         "call run\n"
         "hlt\n"
+        ".global tick\n"
+        "tick: push %eax\n"
+        "mov $0x20, %al\n"
+        "out %al, $0x20\n"
+        "pop %eax\n"
+        "iret\n"
         ".bss\n"
         ".align 16\n"
         ".space 16384\n"
