@@ -22,6 +22,7 @@ demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it runnin
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
 	@mkdir -p build
 	@$(PY) -m pytest $(UNIT) tests/cluster tests/lab tests/system/test_idle.py > build/test-others.log 2>&1 & others=$$!; \
+	trap 'kill $$others' INT TERM; \
 	$(PY) -m pytest tests/system --ignore=tests/system/test_idle.py --durations=10; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
 
