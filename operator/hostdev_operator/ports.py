@@ -54,6 +54,9 @@ class HostDevices(Protocol):
     def devices(self) -> tuple[PciDevice, ...]:
         """All PCI functions."""
 
+    def iommu_group(self, address: PciAddress) -> int | None:
+        """The device's IOMMU group now; None if it has none, or is not there. Cheap."""
+
     def driver(self, address: PciAddress) -> str | None:
         """The driver that is bound now; None if none is, or the device is gone."""
 

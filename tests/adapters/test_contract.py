@@ -66,6 +66,8 @@ def test_the_kernel_shows_devices_in_order_of_address(kind: str, tmp_path: Path)
 def test_the_kernel_tells_drivers(kind: str, tmp_path: Path) -> None:
     devices = devices_of(kind, tmp_path)
     assert [devices.driver(a) for a in (NIC, MATE, GONE)] == ["e1000e", None, None]
+    groups = {d.address: d.iommu_group for d in devices.devices()}
+    assert [devices.iommu_group(a) for a in (NIC, MATE, GONE)] == [groups[NIC], groups[MATE], None]
     assert devices.wait_for_driver(NIC, lambda d: d == "e1000e", 20.0) == "e1000e"
     assert devices.wait_for_driver(NIC, lambda _d: True, 20.0) == "e1000e"
     assert devices.wait_for_driver(MATE, lambda d: d == "e1000e", 0.0) is None

@@ -106,6 +106,11 @@ class FakeDevices:
         with self._host.lock:
             return tuple(d for _, d in sorted(self._host.devices.items()))
 
+    def iommu_group(self, address: PciAddress) -> int | None:
+        self._host.hook("iommu_group")
+        device = self._host.devices.get(address)
+        return device.iommu_group if device else None
+
     def driver(self, address: PciAddress) -> str | None:
         device = self._host.devices.get(address)
         return device.driver if device else None

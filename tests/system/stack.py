@@ -215,8 +215,8 @@ class Stack:
 
     def wait_host(self, seconds: float = 180) -> dict[str, Any]:
         """Wait until the node's DeviceHost is written; returns its status."""
-        self.wait("the DeviceHost", lambda: self.exists("devicehost", NODE), seconds)
-        status: dict[str, Any] = self.get("devicehost", NODE).get("status", {})
+        self.wait("the DeviceHost", lambda: (self.find("devicehost", NODE) or {}).get("status"), seconds)
+        status: dict[str, Any] = self.get("devicehost", NODE)["status"]
         return status
 
     def wait_guest_listed(self, name: str, seconds: float = 60) -> None:

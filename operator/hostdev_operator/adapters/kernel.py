@@ -27,6 +27,10 @@ class Kernel:
         """All PCI functions."""
         return self._pci.devices()
 
+    def iommu_group(self, address: PciAddress) -> int | None:
+        """The device's IOMMU group now."""
+        return self._pci.iommu_group(address)
+
     def driver(self, address: PciAddress) -> str | None:
         """The driver that is bound now."""
         return self._pci.driver(address)

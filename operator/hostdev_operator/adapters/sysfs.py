@@ -41,13 +41,14 @@ class PciSysfs:
                 found[path] = _hex(path / "class")
         return found
 
+    def iommu_group(self, address: PciAddress) -> int | None:
+        """The device's group: one link."""
+        group = link_name(self._devices / str(address) / "iommu_group")
+        return int(group) if group is not None else None
+
     def driver(self, address: PciAddress) -> str | None:
         """The driver that is bound now."""
         return link_name(self._devices / str(address) / "driver")
-
-    def path(self, address: PciAddress) -> Path:
-        """The device's folder."""
-        return self._devices / str(address)
 
     def _read(self, path: Path) -> PciDevice:
         class_code = _hex(path / "class")

@@ -93,7 +93,7 @@ class AssignmentReconciler:
         self._released.discard(uid)
 
     def _lock_names(self, intent: Intent) -> frozenset[str]:
-        group = next((d.iommu_group for d in self._host.devices.devices() if d.address == intent.address), None)
+        group = self._host.devices.iommu_group(intent.address)
         return frozenset({f"group/{group}", f"domain/{intent.domain_uuid}"})
 
     def take_up_record(self, obj: Assignment) -> None:
