@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 export PYTHONPATH := operator
+# of tests/system, what runs beside its long story
+SHORT := tests/system/test_idle.py tests/system/test_faults.py
 UNIT := tests/core tests/reconcile tests/adapters tests/shell
 
 .PHONY: help setup parts demo test test-unit lint crds lock bench lab-shell clean
@@ -21,9 +23,9 @@ demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it runnin
 # Two runs beside each other: the long story of the system, and everything else, which waits a lot.
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
 	@mkdir -p build
-	@$(PY) -m pytest $(UNIT) tests/cluster tests/lab tests/system/test_idle.py > build/test-others.log 2>&1 & others=$$!; \
+	@$(PY) -m pytest $(UNIT) tests/cluster tests/lab $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
 	trap 'kill $$others' INT TERM; \
-	$(PY) -m pytest tests/system --ignore=tests/system/test_idle.py --durations=10; story=$$?; \
+	$(PY) -m pytest tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
 
 test-unit: setup ## the fast tests, without control plane and lab host
