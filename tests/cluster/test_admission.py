@@ -45,7 +45,8 @@ def pci(**fields: object) -> dict[str, object]:
     ],
 )
 def test_good_input_is_taken(plane: ControlPlane, spec: dict[str, object]) -> None:
-    plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest("good", spec))
+    result = plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest("good", spec))
+    assert "created (server dry run)" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ ROWS = (
         checks.host_can_spare_it, reasons.HOST_CRITICAL, (str(NIC), "default route over eth0", "choose another")),
     Row("the host needs a mate", replace(GOOD, uses=(Use(MATE, "carries the swap space /dev/sdb"),)),
         checks.host_can_spare_it, reasons.HOST_CRITICAL, (str(MATE), f"group mate of {NIC}", "swap space")),
-    Row("the guest's own disk is on it", replace(GOOD, uses=(Use(NIC, "carries the disk /dev/sdb of guest web", WEB),)),
+    Row("the guest's own disk is on it", replace(GOOD, uses=(Use(NIC, "carries the disk /dev/sdb of guest web"),)),
         checks.host_can_spare_it, reasons.HOST_CRITICAL, (str(NIC), "guest web")),
     Row("what the host needs is unknown", replace(GOOD, unknown_use="cannot read mountinfo"),
         checks.host_can_spare_it, reasons.HOST_USE_UNKNOWN, (str(NIC), "cannot read mountinfo", "agent's mounts")),

@@ -93,7 +93,6 @@ class Use:
 
     address: PciAddress
     what: str
-    guest_uuid: str | None = None
 
 
 @dataclass(frozen=True)

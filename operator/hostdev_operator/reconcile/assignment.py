@@ -205,6 +205,9 @@ class AssignmentReconciler:
         known = self._failures.holds_back(obj.uid, ("release", *inputs(intent, host)))
         if known:
             return self._result(obj, intent, host, known)
+        plan = plan_release(obj.uid, host)
+        if isinstance(plan, Refusal):  # it waits: nothing was changed, so this look is good for the report
+            return self._result(obj, intent, host, Outcome(refused=plan))
         try:
             waits = self._undo(obj, host, "release")
         except HostError as error:

@@ -6,7 +6,7 @@ from ..api.devicehost import DeviceHostStatus
 from ..core.conditions import stamp
 from ..core.errors import HostError
 from ..core.host_status import Names, host_status
-from ..core.model import Guest
+from ..core.model import Guest, Observation
 from ..core.pci import PciAddress
 from ..ports import Host
 from .observe import observe, observe_without_libvirt
@@ -26,7 +26,7 @@ class HostReporter:
         try:
             seen = observe(self._host)
             self._guests = seen.guests
-            self._learn_names(tuple(seen.devices))
+            self._learn_names(seen)
         except HostError as error:
             trouble = error.message
             seen = observe_without_libvirt(self._host, self._guests or ())
@@ -37,10 +37,10 @@ class HostReporter:
         guests = old.guests if self._guests is None else status.guests
         return status.model_copy(update={"conditions": stamped, "guests": guests})
 
-    def _learn_names(self, addresses: tuple[PciAddress, ...]) -> None:
+    def _learn_names(self, seen: Observation) -> None:
         """Node device XML costs about 10 ms a device: it is read once for each device, not at each look."""
-        ids = {d.address: (d.vendor, d.product) for d in self._host.devices.devices()}
-        new = tuple(a for a in addresses if a in ids and self._names.get(a, (None, None))[:2] != ids[a])
+        ids = {d.address: (d.vendor, d.product) for d in seen.devices.values()}
+        new = tuple(a for a in ids if self._names.get(a, (None, None))[:2] != ids[a])
         for address, names in (self._host.hypervisor.names(new) if new else {}).items():
             self._names[address] = (*ids[address], names)
 

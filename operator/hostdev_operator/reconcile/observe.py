@@ -56,8 +56,8 @@ def _guest_uses(host: Host, guests: tuple[Guest, ...], devices: tuple[PciDevice,
             if addresses is None:
                 addresses = frozenset(d.address for d in devices if d.class_code >> 16 == _STORAGE_CLASS)
                 what = f"may carry the disk {path} of guest {guest.name} (it cannot be followed)"
-            found += [Use(a, what, guest.uuid) for a in sorted(addresses)]
+            found += [Use(a, what) for a in sorted(addresses)]
         for name in sorted(guest.interfaces):
             what = f"carries {name}, which guest {guest.name} uses"
-            found += [Use(a, what, guest.uuid) for a in sorted(host.devices.interface(name))]
+            found += [Use(a, what) for a in sorted(host.devices.interface(name))]
     return tuple(found)

@@ -147,12 +147,9 @@ class Agent:
                 continue
             try:
                 await self._report_host()
-            except (ClusterError, HostError) as error:
-                log.warning("DeviceHost %s: %s; trying again", self._node, error)
-                await asyncio.sleep(_REPORT_RETRY_SECONDS)
-                self._dirty.set()
-            except Exception:  # a report that cannot be made must not end the care for assignments
-                log.exception("DeviceHost %s: trying again", self._node)
+            except Exception as error:  # a report that cannot be made must not end the care for assignments
+                unforeseen = not isinstance(error, (ClusterError, HostError))
+                log.warning("DeviceHost %s: %s; trying again", self._node, error, exc_info=unforeseen)
                 await asyncio.sleep(_REPORT_RETRY_SECONDS)
                 self._dirty.set()
 
