@@ -6,7 +6,7 @@ export PYTHONPATH := operator
 SHORT := tests/system/test_idle.py tests/system/test_faults.py
 UNIT := tests/core tests/reconcile tests/adapters tests/shell
 
-.PHONY: help setup parts demo test test-unit lint crds lock bench lab-shell clean
+.PHONY: help setup parts demo test test-all chaos test-unit lint crds lock bench lab-shell clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,10 +23,17 @@ demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it runnin
 # Two runs beside each other: the long story of the system, and everything else, which waits a lot.
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
 	@mkdir -p build
-	@$(PY) -m pytest $(UNIT) tests/cluster tests/lab $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
+	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/lab $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
 	trap 'kill $$others' INT TERM; \
-	$(PY) -m pytest tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
+	$(PY) -m pytest -m "not long" tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
+
+test-all: test ## and what takes long: a Linux guest, a crash and a power cut at every boundary (about an hour)
+	@$(PY) -m pytest -m long tests/system --durations=20
+
+chaos: setup parts ## the long campaigns against crashes alone; the engine's state machine with many more examples
+	@HOSTDEV_EXAMPLES=3000 $(PY) -m pytest tests/reconcile/test_machine.py
+	@$(PY) -m pytest -m long tests/system -k "sigkill or power_cut" --durations=20
 
 test-unit: setup ## the fast tests, without control plane and lab host
 	@$(PY) -m pytest $(UNIT)
@@ -37,8 +44,8 @@ lint: setup ## ruff, mypy, layers
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
 
-crds: setup ## write crds/ and docs/conditions.md anew from the code
-	@$(PY) -m hostdev_operator crds --output crds --reasons docs/conditions.md
+crds: setup ## write crds/, docs/conditions.md and docs/troubleshooting.md anew from the code
+	@$(PY) -m hostdev_operator crds --output crds --docs docs
 
 lock: setup ## pin the dependencies of pyproject.toml anew
 	@$(PY) -m pip install --quiet uv

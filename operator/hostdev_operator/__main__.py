@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--verbose", action="store_true", help="log debug messages")
     crds = roles.add_parser("crds", help="write the CustomResourceDefinitions, and the documentation of reasons")
     crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
-    crds.add_argument("--reasons", type=Path, help="also write the catalogue of reasons to this file")
+    crds.add_argument("--docs", type=Path, help="also write what is generated of the documentation to this folder")
     return parser
 
 
@@ -73,6 +73,7 @@ async def _agent(arguments: argparse.Namespace) -> None:
     from .adapters.hypervisor import LibvirtHypervisor
     from .adapters.journal import Journal
     from .adapters.kernel import Kernel
+    from .adapters.kernel_events import KernelEvents
     from .adapters.kube import KubeCluster
     from .adapters.libvirt_connection import LibvirtConnection
     from .ports import Host
@@ -81,7 +82,7 @@ async def _agent(arguments: argparse.Namespace) -> None:
 
     loop = asyncio.get_running_loop()
 
-    def host_changed() -> None:  # called in libvirt's event thread, perhaps before the agent is made
+    def host_changed() -> None:  # called in the event threads of libvirt and kernel, perhaps before the agent is made
         loop.call_soon_threadsafe(lambda: agent.host_changed())  # noqa: PLW0108 - agent is made below
 
     connection = LibvirtConnection(arguments.connect, host_changed)
@@ -89,11 +90,16 @@ async def _agent(arguments: argparse.Namespace) -> None:
     journal.open()
     kernel = Kernel(arguments.host_root)
     host = Host(LibvirtHypervisor(connection), kernel, journal, SystemClock(), boundary_from_environment())
-    senses = Senses(connection.get, lambda: connection.connected, kernel.fingerprint)
+    senses = Senses(connection.get, lambda: connection.connected)
     cluster = KubeCluster("hostdev-agent", arguments.node_name)
     agent = Agent(arguments.node_name, host, cluster, senses)
     probes = Probes(arguments.probe_address, arguments.probe_port, agent.unready)
-    await run_agent(agent, arguments.node_name, probes)
+    events = KernelEvents(arguments.host_root, host_changed)
+    events.start()
+    try:
+        await run_agent(agent, arguments.node_name, probes)
+    finally:
+        events.stop()
 
 
 async def _controller(arguments: argparse.Namespace) -> None:
@@ -115,8 +121,8 @@ def main() -> int:
         from .core import catalogue
 
         crd.write(arguments.output)
-        if arguments.reasons:
-            arguments.reasons.write_text(catalogue.render())
+        if arguments.docs:
+            catalogue.write(arguments.docs)
         return 0
     from .core.errors import HostError
 

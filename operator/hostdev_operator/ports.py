@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .core.actions import AddHostdev, RemoveHostdev
+from .core.actions import AddHostdev, PlugHostdev, RemoveHostdev, UnplugHostdev
 from .core.domain_xml import GuestXml
 from .core.host_status import Names
 from .core.model import PciDevice, Platform, Use
@@ -29,6 +29,9 @@ class Hypervisor(Protocol):
     def networks(self) -> tuple[str, ...]:
         """XML of every libvirt network."""
 
+    def storage_pools(self) -> tuple[str, ...] | None:
+        """XML of every libvirt storage pool; None where libvirt has no storage driver."""
+
     def names(self, addresses: tuple[PciAddress, ...]) -> Names:
         """Vendor and product names of these devices."""
 
@@ -44,6 +47,18 @@ class Hypervisor(Protocol):
     def remove_hostdev(self, action: RemoveHostdev) -> None:
         """detach-device --config; nothing to do if the device is not in there, or the guest is gone."""
 
+    def plug_hostdev(self, action: PlugHostdev) -> None:
+        """attach-device --live; nothing to do if the running guest has it."""
+
+    def unplug_hostdev(self, action: UnplugHostdev) -> None:
+        """detach-device --live, and wait some seconds until it is out of the live XML; nothing to do if it is.
+
+        HostError UnplugRejected if the guest refuses, UnplugPending if it does not answer.
+        """
+
+    def rejections(self) -> frozenset[tuple[str, str]]:
+        """Hostdevs (guest's UUID, alias) whose last unplug request the guest has refused, by libvirt's events."""
+
     def blocked(self) -> frozenset[PciAddress]:
         """Devices whose detach or reattach has not returned within its deadline, and still has not."""
 
@@ -53,6 +68,9 @@ class HostDevices(Protocol):
 
     def devices(self) -> tuple[PciDevice, ...]:
         """All PCI functions."""
+
+    def device(self, address: PciAddress) -> PciDevice | None:
+        """One PCI function, read now; None if there is none."""
 
     def iommu_group(self, address: PciAddress) -> int | None:
         """The device's IOMMU group now; None if it has none, or is not there. Cheap."""
@@ -71,6 +89,9 @@ class HostDevices(Protocol):
 
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
         """The PCI controllers under a block device's path; None if the path cannot be followed."""
+
+    def scsi_host(self, name: str) -> frozenset[PciAddress]:
+        """The PCI controller of a SCSI host such as scsi_host3 or host3; empty if there is none."""
 
     def interface(self, name: str) -> frozenset[PciAddress]:
         """The PCI devices under a bridge, bond, VLAN or NIC of the host."""

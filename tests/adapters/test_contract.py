@@ -14,7 +14,8 @@ from hostdev_operator.adapters.kernel import Kernel
 from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
 from hostdev_operator.api.common import Condition
 from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import AddHostdev, RemoveHostdev
+from hostdev_operator.core.actions import AddHostdev, HostdevXml, PlugHostdev, RemoveHostdev, UnplugHostdev
+from hostdev_operator.core.domain_xml import NetworkXml
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.model import Hostdev, Platform
 from hostdev_operator.core.pci import PciAddress
@@ -36,10 +37,18 @@ NOBODY = "33333333-3333-4333-8333-333333333333"
 # -- the kernel ------------------------------------------------------------------------------------------------------
 
 
+#: As sysfs shows them: both functions are behind the port.
+DEVICES = (
+    replace(port(), slot_path="0000:00/01.0"),
+    device(NIC, slot_path="0000:00/01.0/00.0"),
+    device(MATE, None, slot_path="0000:00/01.0/00.1"),
+)
+
+
 def devices_of(kind: str, folder: Path) -> HostDevices:
     """A root port, a NIC with a driver, its mate without; a disk path and a bridge over the NIC."""
     if kind == "fake":
-        host = FakeHost(port(), device(NIC), device(MATE, None))
+        host = FakeHost(*DEVICES)
         host.platform = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=False)
         host.disks["/dev/sda"] = frozenset({NIC})
         host.interfaces["br0"] = frozenset({NIC})
@@ -59,7 +68,7 @@ def devices_of(kind: str, folder: Path) -> HostDevices:
 
 @BOTH
 def test_the_kernel_shows_devices_in_order_of_address(kind: str, tmp_path: Path) -> None:
-    assert devices_of(kind, tmp_path).devices() == (port(), device(NIC), device(MATE, None))
+    assert devices_of(kind, tmp_path).devices() == DEVICES
 
 
 @BOTH
@@ -104,7 +113,7 @@ def records_of(kind: str, folder: Path) -> RecordStore:
 def test_the_journal_keeps_the_last_version_of_each_record(kind: str, tmp_path: Path) -> None:
     records = records_of(kind, tmp_path)
     assert records.load() == {}
-    newer, other = RECORD.with_members(()), replace(RECORD, uid=OTHER_UID)
+    newer, other = RECORD.changed(RECORD.address, ()), replace(RECORD, uid=OTHER_UID)
     for record in (RECORD, other, newer):
         records.save(record)
     assert records.load() == {UID: newer, OTHER_UID: other}
@@ -120,6 +129,11 @@ def test_the_journal_drops_once_and_does_not_mind_twice(kind: str, tmp_path: Pat
 
 
 # -- libvirt ---------------------------------------------------------------------------------------------------------
+
+
+def added(uuid: str, alias: str = "ua-x") -> AddHostdev:
+    """NIC for a guest."""
+    return AddHostdev(uuid, HostdevXml(NIC, alias, managed=True), device(NIC).identity)
 
 
 def hypervisor_of(kind: str, folder: Path) -> Hypervisor:
@@ -144,7 +158,7 @@ def test_libvirt_shows_guests_and_networks(kind: str, tmp_path: Path) -> None:
     }
     assert guests[WEB].config == (Hostdev(NIC, "ua-mine", managed=True),)
     assert guests[WEB].live == guests[DB].live == ()
-    assert [domain_xml.network_interfaces(t) for t in hypervisor.networks()] == [("lan", frozenset({"br0"}))]
+    assert [domain_xml.network(t) for t in hypervisor.networks()] == [NetworkXml("lan", frozenset({"br0"}))]
 
 
 @BOTH
@@ -158,10 +172,36 @@ def test_libvirt_names_known_devices_alone(kind: str, tmp_path: Path) -> None:
 def test_libvirt_has_nothing_to_do_for_what_is_done(kind: str, tmp_path: Path) -> None:
     hypervisor = hypervisor_of(kind, tmp_path)
     before = hypervisor.guests()
-    hypervisor.add_hostdev(AddHostdev(WEB, NIC, "ua-other", managed=True, driver=None))
+    hypervisor.add_hostdev(added(WEB, "ua-other"))
     hypervisor.remove_hostdev(RemoveHostdev(WEB, MATE, None))
     hypervisor.remove_hostdev(RemoveHostdev(NOBODY, NIC, None))
     assert hypervisor.guests() == before
+
+
+@BOTH
+def test_libvirt_has_nothing_to_unplug_from_who_does_not_have_it(kind: str, tmp_path: Path) -> None:
+    hypervisor = hypervisor_of(kind, tmp_path)
+    before = hypervisor.guests()
+    for uuid, address in ((NOBODY, NIC), (DB, NIC), (WEB, NIC)):
+        hypervisor.unplug_hostdev(UnplugHostdev(uuid, address, "ua-mine"))
+    assert hypervisor.guests() == before
+    assert hypervisor.rejections() == frozenset()
+
+
+@BOTH
+def test_libvirt_plugs_nothing_into_a_guest_that_is_gone_or_off(kind: str, tmp_path: Path) -> None:
+    hypervisor = hypervisor_of(kind, tmp_path)
+    before = hypervisor.guests()
+    gone = PlugHostdev(NOBODY, added(NOBODY).hostdev, device(NIC).identity)
+    assert reason_of(hypervisor.plug_hostdev, gone) is reasons.GUEST_NOT_FOUND
+    off = PlugHostdev(WEB, HostdevXml(MATE, "ua-x", managed=True), device(MATE).identity)
+    reason_of(hypervisor.plug_hostdev, off)
+    assert hypervisor.guests() == before
+
+
+@BOTH
+def test_libvirt_shows_storage_pools(kind: str, tmp_path: Path) -> None:
+    assert hypervisor_of(kind, tmp_path).storage_pools() == ()
 
 
 def reason_of(call: object, *arguments: object) -> Reason:
@@ -175,8 +215,7 @@ def test_libvirt_tells_what_is_gone(kind: str, tmp_path: Path) -> None:
     hypervisor = hypervisor_of(kind, tmp_path)
     assert reason_of(hypervisor.detach_driver, GONE) is reasons.DEVICE_NOT_FOUND
     assert reason_of(hypervisor.reattach_driver, GONE) is reasons.DEVICE_NOT_FOUND
-    added = AddHostdev(NOBODY, NIC, "ua-x", managed=True, driver=None)
-    assert reason_of(hypervisor.add_hostdev, added) is reasons.GUEST_NOT_FOUND
+    assert reason_of(hypervisor.add_hostdev, added(NOBODY)) is reasons.GUEST_NOT_FOUND
 
 
 @BOTH
@@ -190,8 +229,11 @@ def test_libvirt_away_is_the_same_reason_for_every_call(kind: str, tmp_path: Pat
     calls: list[tuple[object, tuple[object, ...]]] = [
         (hypervisor.guests, ()),
         (hypervisor.networks, ()),
+        (hypervisor.storage_pools, ()),
+        (hypervisor.plug_hostdev, (PlugHostdev(DB, added(DB).hostdev, device(NIC).identity),)),
+        (hypervisor.unplug_hostdev, (UnplugHostdev(DB, NIC, "ua-x"),)),
         (hypervisor.detach_driver, (NIC,)),
-        (hypervisor.add_hostdev, (AddHostdev(WEB, NIC, "ua-x", managed=True, driver=None),)),
+        (hypervisor.add_hostdev, (added(WEB),)),
     ]
     assert {reason_of(call, *arguments) for call, arguments in calls} == {reasons.LIBVIRT_UNAVAILABLE}
 

@@ -8,14 +8,20 @@ import pytest
 from hostdev_operator.adapters.hypervisor import LibvirtHypervisor, _reason
 from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
 from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import AddHostdev, RemoveHostdev
+from hostdev_operator.core.actions import AddHostdev, HostdevXml, RemoveHostdev
+from hostdev_operator.core.domain_xml import NetworkXml
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.model import Hostdev
+from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Reason
 from tests.adapters import libvirt_node
-from tests.fakes.samples import DB, MATE, NIC, WEB
+from tests.fakes.samples import DB, MATE, NIC, WEB, device
 
 NOBODY = "33333333-3333-4333-8333-333333333333"
+
+
+def added(uuid: str, address: PciAddress) -> AddHostdev:
+    return AddHostdev(uuid, HostdevXml(address, "ua-x", managed=True), device(address).identity)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_guests_are_read_with_live_and_persistent_xml(hypervisor: LibvirtHypervi
 
 
 def test_networks_are_read(hypervisor: LibvirtHypervisor) -> None:
-    assert [domain_xml.network_interfaces(text) for text in hypervisor.networks()] == [("lan", frozenset({"br0"}))]
+    assert [domain_xml.network(t) for t in hypervisor.networks()] == [NetworkXml("lan", frozenset({"br0"}))]
 
 
 def test_names_of_devices_are_read_and_unknown_ones_left_out(hypervisor: LibvirtHypervisor) -> None:
@@ -47,9 +53,9 @@ def test_names_of_devices_are_read_and_unknown_ones_left_out(hypervisor: Libvirt
 
 def test_what_libvirt_keeps_of_our_hostdev_is_what_we_wrote(connection: LibvirtConnection) -> None:
     """The alias survives libvirt's parser and formatter: that is what our device is known by."""
-    action = AddHostdev(DB, MATE, "ua-hostdev-0a0a", managed=False, driver="vfio")
+    ours = HostdevXml(MATE, "ua-hostdev-0a0a", managed=False, driver="vfio")
     text = f"""<domain type='test'><name>new</name><uuid>{NOBODY}</uuid><memory>1</memory><os><type>hvm</type></os>
-      <devices>{domain_xml.hostdev_xml(action)}</devices></domain>"""
+      <devices>{domain_xml.hostdev_xml(ours)}</devices></domain>"""
     domain = connection.get().defineXML(text)
     kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     assert domain_xml.hostdevs(domain_xml.parse(kept)) == (Hostdev(MATE, "ua-hostdev-0a0a", managed=False),)
@@ -64,13 +70,13 @@ def test_removing_what_is_not_there_is_nothing_to_do(hypervisor: LibvirtHypervis
 
 def test_adding_what_is_there_already_is_nothing_to_do(hypervisor: LibvirtHypervisor) -> None:
     before = hypervisor.guests()
-    hypervisor.add_hostdev(AddHostdev(WEB, NIC, "ua-x", managed=True, driver=None))
+    hypervisor.add_hostdev(added(WEB, NIC))
     assert hypervisor.guests() == before
 
 
 def test_a_guest_that_is_gone_is_told(hypervisor: LibvirtHypervisor) -> None:
     with pytest.raises(HostError) as caught:
-        hypervisor.add_hostdev(AddHostdev(NOBODY, NIC, "ua-x", managed=True, driver=None))
+        hypervisor.add_hostdev(added(NOBODY, NIC))
     assert caught.value.reason is reasons.GUEST_NOT_FOUND
     assert NOBODY in caught.value.message
 
@@ -85,7 +91,7 @@ def test_a_device_that_is_gone_is_told(hypervisor: LibvirtHypervisor) -> None:
 
 def test_a_call_that_libvirt_refuses_is_an_error_with_its_words(hypervisor: LibvirtHypervisor) -> None:
     with pytest.raises(HostError, match=r"adding 0000:01:00\.1 to guest") as caught:
-        hypervisor.add_hostdev(AddHostdev(WEB, MATE, "ua-x", managed=True, driver=None))
+        hypervisor.add_hostdev(added(WEB, MATE))
     assert caught.value.reason is reasons.LIBVIRT_ERROR
 
 

@@ -45,7 +45,7 @@ def test_the_new_text_is_whole_and_durable_before_it_takes_the_place_of_the_old(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.save(RECORD)
-    newer = RECORD.with_members(())
+    newer = RECORD.changed(RECORD.address, ())
     seen: list[str] = []
     real_fsync = os.fsync
 
@@ -71,7 +71,7 @@ def test_a_write_that_fails_leaves_the_old_record(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    message = trouble(journal.save, RECORD.with_members(()))
+    message = trouble(journal.save, RECORD.changed(RECORD.address, ()))
     assert [w for w in (RECORD.owner, "No space left", "nothing was changed") if w not in message] == []
     assert journal.load() == {UID: RECORD}
 

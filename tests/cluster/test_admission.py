@@ -31,6 +31,10 @@ def pci(**fields: object) -> dict[str, object]:
     return {"domain": {"name": "guest"}, "source": {"pci": fields}}
 
 
+def match(**fields: object) -> dict[str, object]:
+    return {"domain": {"name": "guest"}, "source": {"match": fields}}
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -42,6 +46,13 @@ def pci(**fields: object) -> dict[str, object]:
         pci(domain="0x0", bus="0x1f", slot="0x1F", function="0x7"),
         {**GOOD, "domain": {"uuid": "4a9b7c1e-6a59-4f8e-9f0e-3c3c1f6f0a11"}},
         {**GOOD, "driver": {"name": "vfio"}, "managed": False, "nodeName": "n1", "groupPolicy": "DetachUnused"},
+        {**GOOD, "groupPolicy": "AssignAll", "mateAddress": "Unassigned", "attach": "Live", "detach": "Live"},
+        {**GOOD, "groupPolicy": "RequireFree", "attach": "NextBoot"},
+        {"source": GOOD["source"], "nodeName": "n1"},
+        match(vendor="0x8086", device="0x10c9"),
+        match(pfMAC="52:54:00:00:00:01", vfIndex=3),
+        match(**{"class": "0x0200"}, numaNode=0, any=True),
+        match(serial="labnvme", slotPath="0000:00/1c.0/00.0"),
     ],
 )
 def test_good_input_is_taken(plane: ControlPlane, spec: dict[str, object]) -> None:
@@ -64,15 +75,25 @@ def test_good_input_is_taken(plane: ControlPlane, spec: dict[str, object]) -> No
         (pci(bus=-1, slot=0, function=0), "spec.source.pci.bus"),
         (pci(bus=1, slot="0x20", function=0), "spec.source.pci.slot"),
         (pci(bus=1, slot=1, function=8), "spec.source.pci.function"),
-        ({**GOOD, "source": {}}, "name the device"),
-        ({**GOOD, "source": {"pci": {"address": "01:00.0"}, "match": {"vendor": "0x8086"}}}, "unknown field"),
+        ({**GOOD, "source": {}}, "name the device once"),
+        ({**GOOD, "source": {"pci": {"address": "01:00.0"}, "match": {"vendor": "0x8086"}}}, "name the device once"),
+        ({**GOOD, "source": {"pool": "fast"}}, "unknown field"),
+        (match(any=True), "say what to match"),
+        (match(vendor="8086"), "spec.source.match.vendor"),
+        (match(vendor="0x8086", vfIndex=1), "a VF is named by both"),
+        (match(pfMAC="52:54:00:00:00:0A", vfIndex=1), "spec.source.match.pfMAC"),
+        (match(**{"class": "0x020"}), "spec.source.match.class"),
         ({**GOOD, "domain": {}}, "name the guest once"),
         ({**GOOD, "domain": {"name": "a", "uuid": "4a9b7c1e-6a59-4f8e-9f0e-3c3c1f6f0a11"}}, "name the guest once"),
         ({**GOOD, "domain": {"name": ""}}, "spec.domain.name"),
         ({**GOOD, "domain": {"uuid": "4A9B"}}, "spec.domain.uuid"),
-        ({"source": GOOD["source"]}, "spec.domain: Required"),
+        ({"source": GOOD["source"]}, "name the guest (spec.domain), or, for a reservation, the node"),
         ({**GOOD, "driver": {"name": "kvm"}}, "the kvm driver does not exist any more"),
-        ({**GOOD, "groupPolicy": "AssignAll"}, "spec.groupPolicy"),
+        ({**GOOD, "groupPolicy": "AssignSome"}, "spec.groupPolicy"),
+        ({**GOOD, "attach": "Now"}, "spec.attach"),
+        ({**GOOD, "detach": "Now"}, "spec.detach"),
+        ({**GOOD, "mateAddress": "Unassigned"}, "set groupPolicy to AssignAll"),
+        ({"source": GOOD["source"], "nodeName": "n1", "groupPolicy": "AssignAll"}, "AssignAll needs a guest"),
         ({**GOOD, "nodeName": ""}, "spec.nodeName"),
     ],
 )
@@ -96,9 +117,12 @@ def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
         {"nodeName": "n8"},
         {"nodeName": None},
         {"driver": {"name": "vfio"}},
+        {"groupPolicy": "AssignAll"},
+        {"domain": None},
     ):
         result = plane.kubectl(*change, json.dumps({"spec": spec}), check=False)
-        assert "a bound assignment cannot be changed" in result.stderr, spec
+        assert "of a bound assignment only attach and detach can be changed" in result.stderr, spec
+    plane.kubectl(*change, '{"spec":{"attach":"NextBoot","detach":"Live"}}')
     found = plane.kubectl("get", "deviceassignments", "--field-selector=status.nodeName=n7", "-o", "name").stdout
     assert found.split() == ["deviceassignment.hostdev.dev/bound"]
     plane.kubectl("delete", "deviceassignment", "bound")
@@ -110,3 +134,25 @@ def test_every_field_is_explained(plane: ControlPlane) -> None:
         assert "<empty>" not in text
         for field in ("spec.source.pci", "status.conditions") if kind == "deviceassignment" else ("status.devices",):
             assert "DESCRIPTION" in plane.kubectl("explain", f"{kind}.{field}").stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"paused": True, "criticalOverrides": [{"device": "0000:01:00.0", "reason": "second uplink"}]}, None),
+        ({"releaseOrphans": ["4a9b7c1e-6a59-4f8e-9f0e-3c3c1f6f0a11"]}, None),
+        ({"criticalOverrides": [{"device": "0000:01:00.0"}]}, "reason"),
+        ({"criticalOverrides": [{"device": "eth0", "reason": "x"}]}, "device is an address in lspci's form"),
+        ({"criticalOverrides": [{"device": "0000:01:00.0", "reason": "x"}] * 2}, "Duplicate"),
+        ({"paused": "yes"}, "spec.paused"),
+    ],
+)
+def test_what_may_be_said_of_a_node(plane: ControlPlane, spec: dict[str, object], words: str | None) -> None:
+    text = json.dumps(
+        {"apiVersion": "hostdev.dev/v1alpha1", "kind": "DeviceHost", "metadata": {"name": "n1"}, "spec": spec}
+    )
+    result = plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=text, check=False)
+    if words is None:
+        assert "created (server dry run)" in result.stdout, result.stderr
+    else:
+        assert words in result.stderr

@@ -12,14 +12,17 @@ from hostdev_operator.core.actions import (
     AddHostdev,
     DetachDriver,
     DropRecord,
+    PlugHostdev,
     RemoveHostdev,
     ReturnDriver,
+    UnplugHostdev,
     WriteRecord,
 )
 from hostdev_operator.core.model import VFIO_DRIVER, Guest, Hostdev, Observation, PciDevice, Platform
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.plan import Plan, plan_assign
 from hostdev_operator.core.record import Record
+from hostdev_operator.core.slots import Slots
 from tests.fakes.samples import DB, LONER, MATE, NIC, WEB, device, intent, port
 
 PLATFORM = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True)
@@ -27,8 +30,8 @@ DEVICES = (port(), device(NIC), device(MATE, "snd_hda_intel"), device(LONER, "ig
 
 
 def guest(uuid: str = WEB, name: str = "web", **more: Any) -> Guest:
-    """A guest that is off and has nothing."""
-    return Guest(uuid, name, **{"active": False, "persistent": True, **more})
+    """A guest that is off and has nothing, but slots enough."""
+    return Guest(uuid, name, **{"active": False, "persistent": True, "slots": Slots(conventional=32), **more})
 
 
 GUESTS = (guest(), guest(DB, "db"))
@@ -67,7 +70,7 @@ def with_records(host: Observation, records: Mapping[str, Record]) -> Observatio
 def assigned(host: Observation | None = None, **wanted: Any) -> Observation:
     """The host after the sample assignment was carried out."""
     start = host or observation()
-    return carry_out(actions_of(plan_assign(intent(**wanted), start)), start)
+    return carry_out(actions_of(plan_assign(intent(**{"attach": "NextBoot", **wanted}), start)), start)
 
 
 def actions_of(plan: object) -> tuple[Action, ...]:
@@ -83,7 +86,7 @@ def carry_out(actions: Iterable[Action], host: Observation) -> Observation:
     return host
 
 
-def _after(action: Action, host: Observation) -> Observation:
+def _after(action: Action, host: Observation) -> Observation:  # noqa: PLR0911 - one for each action
     match action:
         case WriteRecord(record):
             return with_records(host, {**host.records, record.uid: record})
@@ -94,11 +97,20 @@ def _after(action: Action, host: Observation) -> Observation:
             return with_device(host, address, driver=VFIO_DRIVER)
         case ReturnDriver(address, driver):
             return with_device(host, address, driver=driver)
-        case AddHostdev(uuid, address, alias, managed, _):
-            owner = host.guest(uuid)
-            assert owner is not None
-            return with_guest(host, uuid, config=(*owner.config, Hostdev(address, alias, managed)))
+        case AddHostdev(uuid, xml, _):
+            return with_guest(host, uuid, config=(*of(host, uuid).config, Hostdev(xml.address, xml.alias, xml.managed)))
+        case PlugHostdev(uuid, xml, _):
+            assert of(host, uuid).active
+            live = (*of(host, uuid).live, Hostdev(xml.address, xml.alias, xml.managed))
+            return with_device(with_guest(host, uuid, live=live), xml.address, driver=VFIO_DRIVER)
         case RemoveHostdev(uuid, address, _):
-            owner = host.guest(uuid)
-            assert owner is not None
-            return with_guest(host, uuid, config=tuple(h for h in owner.config if h.address != address))
+            return with_guest(host, uuid, config=tuple(h for h in of(host, uuid).config if h.address != address))
+        case UnplugHostdev(uuid, address, _):
+            return with_guest(host, uuid, live=tuple(h for h in of(host, uuid).live if h.address != address))
+
+
+def of(host: Observation, uuid: str) -> Guest:
+    """A guest that must be there."""
+    owner = host.guest(uuid)
+    assert owner is not None
+    return owner

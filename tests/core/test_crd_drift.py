@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from hostdev_operator.api import crd
+from hostdev_operator.core import catalogue
 
 ROOT = Path(__file__).parents[2]
 FILES = crd.render()
+DOCS = catalogue.render()
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -20,6 +22,12 @@ def test_the_files_in_crds_are_what_the_models_say(name: str) -> None:
 
 def test_crds_has_no_other_files() -> None:
     assert {p.name for p in (ROOT / "crds").iterdir()} == set(FILES)
+
+
+@pytest.mark.parametrize("name", sorted(DOCS))
+def test_the_generated_docs_are_what_the_catalogue_says(name: str, tmp_path: Path) -> None:
+    catalogue.write(tmp_path / "new")
+    assert (ROOT / "docs" / name).read_text() == (tmp_path / "new" / name).read_text() == DOCS[name], "run `make crds`"
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from hostdev_operator.core import domain_xml
-from hostdev_operator.core.actions import AddHostdev
-from hostdev_operator.core.domain_xml import GuestXml
+from hostdev_operator.core.actions import HostdevXml
+from hostdev_operator.core.domain_xml import GuestXml, NetworkXml
 from hostdev_operator.core.model import Guest, Hostdev
 from hostdev_operator.core.pci import PciAddress
 from tests.fakes.samples import NIC, WEB
@@ -108,7 +108,6 @@ def test_block_devices_below_backing_stores_and_mirrors_are_found() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("<disk type='volume'><source pool='p' volume='v'/></disk>", {"volume v of pool p"}),
         (
             "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host2'/><address bus='0' target='0'"
             " unit='0'/></source></hostdev>",
@@ -122,24 +121,57 @@ def test_block_devices_below_backing_stores_and_mirrors_are_found() -> None:
         ("<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>", set()),
     ],
 )
-def test_volumes_and_scsi_devices_are_storage_that_no_path_leads_to(text: str, expected: set[str]) -> None:
+def test_scsi_devices_are_storage_that_no_path_leads_to(text: str, expected: set[str]) -> None:
     assert read(text).block_paths == expected
 
 
 def test_bridges_macvtap_and_networks_lead_to_host_interfaces() -> None:
-    name, interfaces = domain_xml.network_interfaces(
+    lan = domain_xml.network(
         "<network><name>lan</name><forward mode='bridge' dev='eth7'><interface dev='eth8'/></forward>"
         "<bridge name='virbr3'/></network>"
     )
-    assert name == "lan"
-    assert interfaces == {"eth7", "eth8", "virbr3"}
+    assert lan == NetworkXml("lan", frozenset({"eth7", "eth8", "virbr3"}))
     text = (
         "<interface type='bridge'><source bridge='br0'/></interface>"
         "<interface type='direct'><source dev='eth1' mode='bridge'/></interface>"
         "<interface type='network'><source network='lan'/></interface>"
         "<interface type='network'><source network='unknown'/></interface>"
     )
-    assert read(text, {name: interfaces}).interfaces == {"br0", "eth1", "eth7", "eth8", "virbr3"}
+    assert read(text, {lan.name: lan.interfaces}).interfaces == {"br0", "eth1", "eth7", "eth8", "virbr3"}
+
+
+@pytest.mark.parametrize(
+    ("forward", "pfs", "addresses"),
+    [
+        ("<pf dev='eth3'/>", {"eth3"}, set()),
+        ("<address type='pci' domain='0' bus='1' slot='0' function='0'/>", set(), {NIC}),
+        ("<driver name='vfio'/><pf dev='eth3'/><address type='pci' domain='0' bus='1' slot='0' function='0'/>",
+         {"eth3"}, {NIC}),
+        ("<address type='pci' domain='0' bus='0x999' slot='0' function='0'/>", set(), set()),
+    ],
+)  # fmt: skip
+def test_a_network_that_hands_out_vfs_carries_no_guest_but_holds_them(
+    forward: str, pfs: set[str], addresses: set[PciAddress]
+) -> None:
+    text = f"<network><name>vfs</name><forward mode='hostdev' managed='yes'>{forward}</forward></network>"
+    expected = NetworkXml("vfs", frozenset(), True, frozenset(pfs), frozenset(addresses))
+    assert domain_xml.network(text) == expected
+
+
+def test_volumes_name_their_pools() -> None:
+    volume = "<disk type='volume'><source pool='{}' volume='v'/></disk>"
+    backed = (
+        "<disk type='file'><source file='/a'/><backingStore type='volume'><source pool='b' volume='v'/></backingStore>"
+        "</disk>"
+    )
+    found = read(volume.format("a") + backed, live=volume.format("c"))
+    assert (set(found.volume_pools), set(found.block_paths)) == ({"a", "b", "c"}, set())
+
+
+def test_the_run_is_libvirts_number_of_a_running_guest() -> None:
+    running = domain("").replace("<domain type", "<domain id='7' type")
+    assert domain_xml.guest(GuestXml(WEB, "web", running, None), {}).run == 7
+    assert (read("").run, read("", live="<a/>").run) == (None, None)
 
 
 def test_names_of_node_devices_are_read() -> None:
@@ -156,23 +188,25 @@ ADDRESSES = st.builds(
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="￾￿"), min_size=1)
 
 
-@given(ADDRESSES, NAMES, st.booleans(), st.sampled_from([None, "vfio"]))
+@given(ADDRESSES, NAMES, st.booleans(), st.sampled_from([None, "vfio"]), st.booleans())
 def test_the_hostdev_that_is_written_is_read_again(
     address: PciAddress,
     alias: str,
     managed: bool,  # noqa: FBT001
     driver: str | None,
+    unassigned: bool,  # noqa: FBT001
 ) -> None:
-    text = domain_xml.hostdev_xml(AddHostdev(WEB, address, alias, managed, driver))
+    text = domain_xml.hostdev_xml(HostdevXml(address, alias, managed, driver, unassigned))
     assert read(text).config == (Hostdev(address, alias, managed),)
     found = domain_xml.find_hostdev(domain(text), address)
     assert found is not None
     assert domain_xml.parse(found).find("source/address") is not None
+    assert (domain_xml.parse(found).find("address[@type='unassigned']") is not None) is unassigned
 
 
 def test_a_hostile_alias_stays_one_attribute() -> None:
     hostile = 'x\'/><source file="/etc/shadow"/><!-- &amp; ]]>'
-    tree = domain_xml.parse(domain_xml.hostdev_xml(AddHostdev(WEB, NIC, hostile, managed=True, driver=None)))
+    tree = domain_xml.parse(domain_xml.hostdev_xml(HostdevXml(NIC, hostile, managed=True)))
     assert [child.tag for child in tree] == ["source", "alias"]
     alias = tree.find("alias")
     assert alias is not None

@@ -1,22 +1,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from hostdev_operator.api.deviceassignment import RecordStatus
+from hostdev_operator.api.deviceassignment import DeviceAssignmentStatus, RecordStatus
 from hostdev_operator.core import reasons
-from hostdev_operator.core.assignment_status import Outcome, assignment_status, record_from_status, record_status
+from hostdev_operator.core.assignment_status import Outcome
+from hostdev_operator.core.assignment_status import assignment_status as status_of
 from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.conditions import find
-from hostdev_operator.core.host_status import holder, host_status
-from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform
+from hostdev_operator.core.host_status import Trouble, holder, host_status
+from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform, Pool, Use
+from hostdev_operator.core.published import record_from_status, record_status, seen_before
+from hostdev_operator.core.settings import Settings
+from hostdev_operator.core.slots import Slots
 from tests.core.hosts import PLATFORM, assigned, observation, with_device, with_guest
-from tests.fakes.samples import DB, GROUP, LONER, MATE, NIC, PORT, UID, WEB, intent
+from tests.fakes.samples import DB, GROUP, LONER, MATE, NIC, PORT, UID, WEB, intent, wish
+
+
+def assignment_status(host: Observation, outcome: Outcome, **more: Any) -> DeviceAssignmentStatus:
+    """The status of the sample assignment."""
+    wanted = wish(**more)
+    device = wish().intent(NIC).address
+    return status_of(wanted, wanted.intent(NIC) if device in host.devices else None, host, outcome)
+
 
 FINE = Outcome()
 REFUSED = Outcome(refused=Refusal(reasons.HOST_CRITICAL, "0000:01:00.0 carries the default route"))
 FAILED = Outcome(failed=Refusal(reasons.DETACH_FAILED, "0000:01:00.1 was detached, but"), rolled_back=True)
+FAILED_TO_ADD = Outcome(failed=Refusal(reasons.LIBVIRT_ERROR, "adding 0000:01:00.0"))
 WAITING = Outcome(refused=Refusal(reasons.GUEST_RUNNING, "guest web runs"))
 
 
@@ -43,6 +57,54 @@ def with_live(host: Observation) -> Observation:
             "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=PendingGuestRestart"
             " Ready=Assigned",
             id="running, pending restart",
+        ),
+        pytest.param(
+            with_guest(running(assigned()), WEB, slots=Slots()), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=NoGuestPCISlot"
+            " Ready=Assigned",
+            id="running, no slot",
+        ),
+        pytest.param(
+            running(assigned()), Outcome(not_plugged=Refusal(reasons.MEMLOCK_EXCEEDED, "too much")),
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=MemlockExceeded"
+            " Ready=Assigned",
+            id="running, could not be plugged",
+        ),
+        pytest.param(
+            running(assigned()), Outcome(not_plugged=Refusal(reasons.UNPLUGGED_OUTSIDE, "somebody took it out")),
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=UnpluggedOutside"
+            " Ready=Assigned",
+            id="running, ejected by somebody",
+        ),
+        pytest.param(
+            with_guest(with_live(assigned()), WEB, config=()), FAILED_TO_ADD,
+            "Planned=ChecksPassed GroupReady=Claimed !Configured=LibvirtError Attached=InLiveXML !Ready=LibvirtError",
+            id="plugged, and not in the XML",
+        ),
+        pytest.param(
+            with_live(assigned()), Outcome(failed=Refusal(reasons.UNPLUG_PENDING, "asked")),
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML Attached=InLiveXML"
+            " !Ready=UnplugPending",
+            id="release asks the guest",
+        ),
+        pytest.param(
+            with_device(assigned(), NIC, driver="e1000e"),
+            Outcome(refused=Refusal(reasons.HOST_USING, "carries the default route now")),
+            "!Planned=HostUsing GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff !Ready=HostUsing",
+            id="the host uses it while the guest is off",
+        ),
+        pytest.param(
+            replace(assigned(), settings=Settings(paused=True)),
+            Outcome(refused=Refusal(reasons.PAUSED, "the node is paused")),
+            "!Planned=Paused GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff !Ready=Paused",
+            id="paused",
+        ),
+        pytest.param(
+            replace(assigned(), uses=(Use(NIC, "carries the default route"),),
+                    settings=Settings(overrides={NIC: "eth1 is up"})), FINE,
+            "Planned=CriticalOverride GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff"
+            " Ready=Assigned",
+            id="overridden",
         ),
         pytest.param(
             with_live(assigned()), FINE,
@@ -99,27 +161,95 @@ def with_live(host: Observation) -> Observation:
     ],
 )  # fmt: skip
 def test_conditions_of_each_state(host: Observation, outcome: Outcome, expected: str) -> None:
-    conditions = assignment_status(intent(), host, outcome).conditions
+    conditions = assignment_status(host, outcome).conditions
     shown = [f"{'' if c.status == 'True' else '!'}{c.type}={c.reason}" for c in conditions]
     assert " ".join(shown) == expected
 
 
+@pytest.mark.parametrize(
+    ("host", "outcome", "expected"),
+    [
+        (with_live(assigned()), FINE, "Attached=InLiveXML Ready=Assigned"),
+        (assigned(), FINE, "!Attached=GuestShutOff Ready=Assigned"),
+        (running(assigned()), FINE, "!Attached=PendingGuestRestart !Ready=PendingGuestRestart"),
+        (with_guest(running(assigned()), WEB, slots=Slots()), FINE, "!Attached=NoGuestPCISlot !Ready=NoGuestPCISlot"),
+        (running(assigned()), Outcome(failed=Refusal(reasons.UNPLUGGED_OUTSIDE, "x")),
+         "!Attached=UnpluggedOutside !Ready=UnpluggedOutside"),
+        (running(observation()), Outcome(failed=Refusal(reasons.MEMLOCK_EXCEEDED, "x"), rolled_back=True),
+         "!Attached=MemlockExceeded !Ready=MemlockExceeded"),
+    ],
+)  # fmt: skip
+def test_with_live_a_running_guest_must_have_it(host: Observation, outcome: Outcome, expected: str) -> None:
+    conditions = assignment_status(host, outcome, attach="Live").conditions
+    shown = [f"{'' if c.status == 'True' else '!'}{c.type}={c.reason}" for c in conditions if c.type in expected]
+    assert " ".join(shown) == expected
+
+
+def test_next_boot_says_so_even_without_a_slot() -> None:
+    host = with_guest(running(assigned()), WEB, slots=Slots())
+    found = find(assignment_status(host, FINE, attach="NextBoot").conditions, "Attached")
+    assert found
+    assert found.reason == "PendingGuestRestart"
+
+
+def test_assign_all_needs_every_endpoint_in_both_xmls() -> None:
+    wanted: dict[str, Any] = {"groupPolicy": "AssignAll"}
+    whole = assigned(observation(), group_policy="AssignAll")
+    lacking = with_guest(whole, WEB, config=tuple(h for h in whole.guests[0].config if h.address == NIC))
+    for host, reason in ((whole, "InPersistentXML"), (lacking, "NotConfigured")):
+        found = find(assignment_status(host, FINE, **wanted).conditions, "Configured")
+        assert found
+        assert found.reason == reason
+    half = with_guest(whole, WEB, active=True, live=lacking.guests[0].config)
+    found = find(assignment_status(half, FINE, **wanted).conditions, "Attached")
+    assert found
+    assert found.status == "False"
+    group = assignment_status(whole, FINE, **wanted).iommu_group
+    assert group
+    assert {m.role for m in group.members} == {"Bridge", "Device"}
+
+
+@pytest.mark.parametrize(
+    ("host", "outcome", "expected"),
+    [
+        (assigned(guest=None, managed=False), FINE, "Planned=ChecksPassed GroupReady=Claimed Ready=Reserved"),
+        (observation(), REFUSED, "!Planned=HostCritical !GroupReady=NotTried !Ready=HostCritical"),
+        (observation(), FINE, "Planned=ChecksPassed !GroupReady=NotClaimed !Ready=NotClaimed"),
+    ],
+)
+def test_a_reservation_has_no_guests_conditions(host: Observation, outcome: Outcome, expected: str) -> None:
+    status = assignment_status(host, outcome, guest=None)
+    shown = [f"{'' if c.status == 'True' else '!'}{c.type}={c.reason}" for c in status.conditions]
+    assert (" ".join(shown), status.guest) == (expected, None)
+
+
+def test_the_fingerprint_is_kept_as_it_was_seen_first_with_the_address_of_now() -> None:
+    first = assignment_status(with_device(observation(), NIC, serial="S1"), REFUSED).identity
+    assert first
+    assert (first.address, first.serial, first.slot_path) == (str(NIC), "S1", "0000:00/01.0/00.0")
+    before = seen_before(DeviceAssignmentStatus(identity=first))
+    now = status_of(replace(wish(), seen=before), wish().intent(NIC), observation(), REFUSED).identity
+    assert now == first
+    gone = replace(observation(), devices={})
+    assert status_of(replace(wish(), seen=before), None, gone, REFUSED).identity == first
+
+
 def test_an_unmanaged_device_on_its_host_driver_is_not_claimed() -> None:
     host = with_device(assigned(managed=False), NIC, driver="e1000e")
-    status = assignment_status(intent(managed=False), host, FINE)
+    status = assignment_status(host, FINE, managed=False)
     ready = find(status.conditions, "GroupReady")
     assert ready
     assert (ready.status, ready.reason) == ("False", "NotClaimed")
 
 
 def test_a_rollback_is_told() -> None:
-    group = find(assignment_status(intent(), observation(), FAILED).conditions, "GroupReady")
+    group = find(assignment_status(observation(), FAILED).conditions, "GroupReady")
     assert group
     assert "undone" in group.message
 
 
 def test_the_status_shows_device_group_guest_and_record() -> None:
-    status = assignment_status(intent(), assigned(), FINE)
+    status = assignment_status(assigned(), FINE)
     assert status.device
     assert status.iommu_group
     assert status.guest
@@ -145,13 +275,14 @@ def test_the_status_shows_device_group_guest_and_record() -> None:
 
 def test_nothing_is_shown_of_a_device_that_is_not_there() -> None:
     host = replace(observation(), devices={}, guests=())
-    status = assignment_status(intent(), host, REFUSED)
+    status = assignment_status(host, REFUSED)
     assert (status.device, status.iommu_group, status.guest, status.record) == (None, None, None, None)
 
 
 def test_the_published_record_is_the_record_again() -> None:
-    record = assigned(with_device(observation(), MATE, driver=None)).records[UID].with_members(())
-    record = replace(record, members=assigned().records[UID].members)
+    base = with_device(observation(), MATE, driver=None, serial="S1", pf_mac="52:54:00:00:00:01", vf_index=3)
+    record = assigned(base).records[UID]
+    record = record.changed(NIC, record.members)
     copy = RecordStatus.model_validate(record_status(record).wire())
     assert record_from_status(copy, UID, "default", "nic") == record
 
@@ -170,12 +301,12 @@ def test_the_published_record_is_the_record_again() -> None:
     ],
 )
 def test_the_hosts_conditions_say_what_is_ready(platform: Platform, expected: list[str]) -> None:
-    status = host_status(observation(platform=platform), {}, (), None)
-    assert [c.type for c in status.conditions if c.status == "True"] == [*expected, "LibvirtReady"]
+    status = host_status(observation(platform=platform), {}, (), {}, Trouble())
+    assert [c.type for c in status.conditions if c.status == "True"] == [*expected, "LibvirtReady", "JournalReady"]
 
 
 def test_libvirt_away_is_a_condition_with_the_next_step() -> None:
-    status = host_status(observation(), {}, (), "Failed to connect socket")
+    status = host_status(observation(), {}, (), {}, Trouble(libvirt="Failed to connect socket"))
     libvirt = find(status.conditions, "LibvirtReady")
     assert libvirt
     assert (libvirt.status, libvirt.reason) == ("False", "LibvirtUnavailable")
@@ -201,19 +332,45 @@ def test_a_guest_holds_before_an_assignment_before_a_driver() -> None:
 def test_devices_show_names_sriov_and_why_the_host_needs_them() -> None:
     base = with_device(observation(), NIC, total_vfs=7, num_vfs=2)
     base = with_device(base, MATE, physfn=NIC, vf_index=1)
-    status = host_status(base, {NIC: ("Intel", "82574L")}, (assigned().records[UID],), None)
+    status = host_status(
+        base, {NIC: ("Intel", "82574L")}, (assigned().records[UID],), {UID: "GuestRunning: web"}, Trouble()
+    )
     nic, mate = (next(d for d in status.devices if d.address == str(a)) for a in (NIC, MATE))
     assert (nic.vendor.name, nic.product.name, nic.class_) == ("Intel", "82574L", "0x020000")
     assert nic.sriov
     assert (nic.sriov.role, nic.sriov.total_vfs, nic.sriov.num_vfs) == ("PF", 7, 2)
     assert mate.sriov
     assert (mate.sriov.role, mate.sriov.pf, mate.sriov.index) == ("VF", str(NIC), 1)
-    assert [(o.uid, o.assignment, o.address) for o in status.orphans] == [(UID, "default/nic", str(NIC))]
+    assert [(o.uid, o.assignment, o.address, o.message) for o in status.orphans] == [
+        (UID, "default/nic", str(NIC), "GuestRunning: web")
+    ]
     assert status.summary == "4 devices, 2 groups, 2 guests"
 
 
 def test_guests_show_their_devices_live_and_persistent() -> None:
     host = with_guest(observation(), WEB, config=(Hostdev(NIC),), live=(Hostdev(LONER),), active=True)
-    web = next(g for g in host_status(host, {}, (), None).guests if g.name == "web")
+    web = next(g for g in host_status(host, {}, (), {}, Trouble()).guests if g.name == "web")
     shown = [(d.address, d.live, d.persistent) for d in web.devices]
     assert shown == [(str(NIC), False, True), (str(LONER), True, False)]
+
+
+def test_pools_and_reservations_hold_too() -> None:
+    host = replace(assigned(guest=None, managed=False), pools=(Pool("vfs", frozenset({LONER})),))
+    kinds = {}
+    for address in (NIC, MATE, LONER):
+        held = holder(host.devices[address], host)
+        assert held
+        kinds[address] = (held.kind, held.name)
+    reserved = ("Reservation", "default/nic")
+    assert kinds == {NIC: reserved, MATE: reserved, LONER: ("Pool", "vfs")}
+
+
+def test_what_the_administrator_asks_for_is_a_condition() -> None:
+    settings = Settings(paused=True, overrides={NIC: "eth1 is up"})
+    status = host_status(replace(observation(), settings=settings), {}, (), {}, Trouble(journal="cannot read x.json"))
+    shown = {c.type: (c.status, c.reason) for c in status.conditions}
+    assert shown["Paused"] == ("True", "Paused")
+    assert shown["CriticalOverrides"] == ("True", "CriticalOverride")
+    assert shown["JournalReady"] == ("False", "StateDirectoryFailed")
+    usual = {c.type for c in host_status(observation(), {}, (), {}, Trouble()).conditions}
+    assert usual == {"IOMMUReady", "InterruptRemappingReady", "VFIOReady", "LibvirtReady", "JournalReady"}

@@ -47,7 +47,9 @@ class FakeCluster:
     def create(self, body: Body) -> Body:
         """Kubectl create."""
         new = deepcopy(body)
-        new["metadata"].update(uid=str(uuid.uuid4()), generation=1)
+        new["metadata"].update(
+            uid=str(uuid.uuid4()), generation=1, creationTimestamp=f"2026-01-01T00:00:{len(self._objects):02}Z"
+        )
         return self._store(new, None)
 
     def get(self, name: str, namespace: str = "default", kind: str = "DeviceAssignment") -> Body:
@@ -74,6 +76,14 @@ class FakeCluster:
         old = self._objects[("DeviceAssignment", namespace, name)]
         new = deepcopy(old)
         new["metadata"].setdefault("labels", {})["touched"] = str(self._version)
+        self._store(new, old)
+
+    def edit(self, name: str, spec: Body, namespace: str = "default", kind: str = "DeviceAssignment") -> None:
+        """Kubectl patch of some fields of spec."""
+        old = self._objects[(kind, namespace, name)]
+        new = deepcopy(old)
+        new["spec"] = {**new.get("spec", {}), **spec}
+        new["metadata"]["generation"] += 1
         self._store(new, old)
 
     # -- the port -----------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ class FakeGuest:
     live: str | None = None
     #: What managed devices were bound to when the guest was started.
     before: dict[PciAddress, str | None] = field(default_factory=dict)
+    #: What it does with an unplug request: "answers", "is silent", or "refuses".
+    manner: str = "answers"
 
     def hostdevs(self, *, live: bool = False) -> tuple[Hostdev, ...]:
         """The host devices in the live or persistent XML."""
@@ -56,6 +58,10 @@ class FakeHost:
         self.native = {d.address: d.driver for d in devices}
         self.guests: dict[str, FakeGuest] = {}
         self.networks: list[str] = []
+        self.storage_pools: list[str] = []
+        self.scsi_hosts: dict[str, frozenset[PciAddress]] = {}
+        self.rejections: set[tuple[str, str]] = set()
+        self.runs = 0
         self.platform = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True)
         self.uses: list[Use] = []
         self.unknown_use: str | None = None
@@ -169,7 +175,46 @@ class FakeHost:
             for address, driver in before.items():
                 self.bind(address, driver)
             raise
-        guest.live, guest.before = guest.config, before
+        self.runs += 1
+        tree = domain_xml.parse(guest.config)
+        tree.set("id", str(self.runs))
+        guest.live, guest.before = etree.tostring(tree, encoding="unicode"), before
+
+    def plug(self, guest: FakeGuest, xml: str) -> None:
+        """Virsh attach-device --live of one <hostdev>."""
+        assert guest.live
+        element = domain_xml.parse(xml)
+        (hostdev,) = domain_xml.hostdevs(domain_xml.parse(f"<domain><devices>{xml}</devices></domain>"))
+        before: dict[PciAddress, str | None] = {}
+        try:
+            self._prepare(hostdev, guest, before)
+            self._check_viable(hostdev.address)
+        except HostError:
+            for address, driver in before.items():
+                self.bind(address, driver)
+            raise
+        guest.live = insert(guest.live, element)
+        guest.before.update(before)
+
+    def eject(self, guest: FakeGuest, address: PciAddress) -> None:
+        """The running guest lets go of a device; libvirt gives a managed one back to the host."""
+        if guest.live:
+            guest.live = without(guest.live, address)
+        driver = guest.before.pop(address, VFIO_DRIVER)
+        if driver != VFIO_DRIVER:
+            self.bind(address, self.native[address])
+
+    def remove(self, address: PciAddress) -> PciDevice:
+        """Surprise removal: the device is gone from the host, and from the guest that had it."""
+        for guest in self.holders(address):
+            guest.live = without(guest.live or "", address)
+            guest.before.pop(address, None)
+        return self.devices.pop(address)
+
+    def insert(self, device: PciDevice) -> None:
+        """A device appears."""
+        self.devices[device.address] = device
+        self.native[device.address] = device.driver
 
     def stop(self, uuid: str) -> None:
         """Virsh destroy: managed devices go back to what they had."""
@@ -198,3 +243,24 @@ class FakeHost:
         for member in self.group(address):
             if member.role in (Role.ENDPOINT, Role.HOST_BRIDGE) and member.on_host_driver:
                 raise HostError(reasons.IOMMU_GROUP_NOT_VIABLE, f"group {member.iommu_group} is not viable")
+
+
+def insert(domain: str, element: domain_xml.Element) -> str:
+    """The domain's XML with one more device."""
+    tree = domain_xml.parse(domain)
+    devices = tree.find("devices")
+    assert devices is not None
+    devices.append(element)
+    return etree.tostring(tree, encoding="unicode")
+
+
+def without(domain: str, address: PciAddress) -> str:
+    """The domain's XML without the hostdev."""
+    tree = domain_xml.parse(domain)
+    devices = tree.find("devices")
+    assert devices is not None
+    for element in devices.findall("hostdev"):
+        source = element.find("source/address")
+        if source is not None and domain_xml._address(source) == address:
+            devices.remove(element)
+    return etree.tostring(tree, encoding="unicode")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lxml import etree
-
 from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import AddHostdev, RemoveHostdev
+from hostdev_operator.core.actions import AddHostdev, PlugHostdev, RemoveHostdev, UnplugHostdev
 from hostdev_operator.core.domain_xml import GuestXml
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.host_status import Names
@@ -15,7 +13,7 @@ from hostdev_operator.core.model import VFIO_DRIVER, PciDevice, Platform, Use
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.record import Record
 from hostdev_operator.ports import Host
-from tests.fakes.host import FakeHost
+from tests.fakes.host import FakeHost, insert, without
 
 
 class FakeHypervisor:
@@ -58,19 +56,20 @@ class FakeHypervisor:
                 raise HostError(reasons.DEVICE_IN_USE, f"{address} is in use by driver QEMU, domain {holder.name}")
             self._host.bind(address, self._host.native[address])
 
+    def storage_pools(self) -> tuple[str, ...] | None:
+        self._reach("storage_pools")
+        return tuple(self._host.storage_pools)
+
     def add_hostdev(self, action: AddHostdev) -> None:
         self._reach("add")
+        address = action.hostdev.address
         guest = self._host.guests.get(action.domain_uuid)
         if guest is None or guest.config is None:
             raise HostError(reasons.GUEST_NOT_FOUND, f"no domain {action.domain_uuid}")
-        if any(h.address == action.address for h in guest.hostdevs()):
+        if any(h.address == address for h in guest.hostdevs()):
             return
-        with self._host.change(f"add_hostdev {action.address}"):
-            tree = domain_xml.parse(guest.config)
-            devices = tree.find("devices")
-            assert devices is not None
-            devices.append(domain_xml.parse(domain_xml.hostdev_xml(action)))
-            guest.config = etree.tostring(tree, encoding="unicode")
+        with self._host.change(f"add_hostdev {address}"):
+            guest.config = insert(guest.config, domain_xml.parse(domain_xml.hostdev_xml(action.hostdev)))
 
     def remove_hostdev(self, action: RemoveHostdev) -> None:
         self._reach("remove")
@@ -78,14 +77,35 @@ class FakeHypervisor:
         if guest is None or guest.config is None or all(h.address != action.address for h in guest.hostdevs()):
             return
         with self._host.change(f"remove_hostdev {action.address}"):
-            tree = domain_xml.parse(guest.config)
-            devices = tree.find("devices")
-            assert devices is not None
-            for element in devices.findall("hostdev"):
-                source = element.find("source/address")
-                if source is not None and domain_xml._address(source) == action.address:
-                    devices.remove(element)
-            guest.config = etree.tostring(tree, encoding="unicode")
+            guest.config = without(guest.config, action.address)
+
+    def plug_hostdev(self, action: PlugHostdev) -> None:
+        self._reach("plug")
+        address = action.hostdev.address
+        guest = self._host.guests.get(action.domain_uuid)
+        if guest is None or guest.live is None:
+            raise HostError(reasons.GUEST_NOT_FOUND, f"domain {action.domain_uuid} does not run")
+        if any(h.address == address for h in guest.hostdevs(live=True)):
+            return
+        with self._host.change(f"plug_hostdev {address}"):
+            self._host.plug(guest, domain_xml.hostdev_xml(action.hostdev))
+
+    def unplug_hostdev(self, action: UnplugHostdev) -> None:
+        self._reach("unplug")
+        guest = self._host.guests.get(action.domain_uuid)
+        if guest is None or all(h.address != action.address for h in guest.hostdevs(live=True)):
+            return
+        with self._host.change(f"unplug_hostdev {action.address}"):
+            self._host.rejections.discard((guest.uuid, action.alias or ""))
+            if guest.manner == "refuses":
+                self._host.rejections.add((guest.uuid, action.alias or ""))
+                raise HostError(reasons.UNPLUG_REJECTED, f"guest {guest.name} refuses to let go of {action.address}")
+            if guest.manner == "is silent":
+                raise HostError(reasons.UNPLUG_PENDING, f"guest {guest.name} has not answered about {action.address}")
+            self._host.eject(guest, action.address)
+
+    def rejections(self) -> frozenset[tuple[str, str]]:
+        return frozenset(self._host.rejections)
 
     def blocked(self) -> frozenset[PciAddress]:
         return frozenset(self._host.blocked)
@@ -105,6 +125,10 @@ class FakeDevices:
         self._host.hook("devices")
         with self._host.lock:
             return tuple(d for _, d in sorted(self._host.devices.items()))
+
+    def device(self, address: PciAddress) -> PciDevice | None:
+        self._host.hook("device")
+        return self._host.devices.get(address)
 
     def iommu_group(self, address: PciAddress) -> int | None:
         self._host.hook("iommu_group")
@@ -129,6 +153,9 @@ class FakeDevices:
 
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
         return self._host.disks.get(path)
+
+    def scsi_host(self, name: str) -> frozenset[PciAddress]:
+        return self._host.scsi_hosts.get(name, frozenset())
 
     def interface(self, name: str) -> frozenset[PciAddress]:
         return self._host.interfaces.get(name, frozenset())

@@ -6,7 +6,7 @@ from typing import Any
 
 from hostdev_operator.api import API_VERSION
 from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
-from hostdev_operator.core.intent import Intent
+from hostdev_operator.core.intent import Intent, Wish
 from hostdev_operator.core.model import PciDevice, Role
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.reconcile.assignment import Assignment
@@ -31,7 +31,8 @@ def device(
 ) -> PciDevice:
     """An Ethernet endpoint, unless told otherwise."""
     where = PciAddress.parse(address) if isinstance(address, str) else address
-    values: dict[str, Any] = {"vendor": 0x8086, "product": 0x10D3, "class_code": 0x020000, **more}
+    path = f"0000:00/{where.bus:02x}.0/{where.slot:02x}.{where.function}"
+    values: dict[str, Any] = {"vendor": 0x8086, "product": 0x10D3, "class_code": 0x020000, "slot_path": path, **more}
     return PciDevice(where, driver=driver, iommu_group=group, **values)
 
 
@@ -55,34 +56,47 @@ def small_host() -> FakeHost:
     return host
 
 
-def intent(address: PciAddress = NIC, *, uid: str = UID, guest: str = WEB, managed: bool = True) -> Intent:
+CREATED = "2026-01-01T00:00:00Z"
+
+
+def intent(address: PciAddress = NIC, *, uid: str = UID, guest: str | None = WEB, **more: Any) -> Intent:
     """What the sample assignment asks for."""
-    return Intent(uid, "default", "nic", address, guest, "web" if guest == WEB else "db", managed=managed)
+    name = {WEB: "web", DB: "db", None: None}.get(guest, "other")
+    return Intent(uid, "default", "nic", address, guest, name, **more)
 
 
-def spec(address: PciAddress = NIC, *, guest: str = "web", managed: bool = True) -> dict[str, Any]:
-    """A DeviceAssignment's spec on the wire."""
-    return {"domain": {"name": guest}, "source": {"pci": {"address": str(address)}}, "managed": managed}
+def wish(address: PciAddress | None = NIC, **more: Any) -> Wish:
+    """The same, before its device is looked up; ``more`` as for ``assignment``."""
+    return assignment(address, **more).wish()
+
+
+def spec(address: PciAddress | None = NIC, *, guest: str | None = "web", **more: Any) -> dict[str, Any]:
+    """A DeviceAssignment's spec on the wire; ``more`` as on the wire, too."""
+    wire: dict[str, Any] = {"managed": True, "source": {"pci": {"address": str(address)}}, **more}
+    return {"domain": {"name": guest}, **wire} if guest else {"nodeName": NODE, **wire}
 
 
 def assignment(
-    address: PciAddress = NIC,
+    address: PciAddress | None = NIC,
     *,
     uid: str = UID,
-    guest: str = WEB,
-    managed: bool = True,
+    guest: str | None = WEB,
     deleting: bool = False,
     status: DeviceAssignmentStatus | None = None,
+    created: str = CREATED,
+    generation: int = 1,
+    **more: Any,
 ) -> Assignment:
-    """The sample assignment as the engine takes it, bound to the node and the guest's UUID."""
-    wire = spec(address, guest="web" if guest == WEB else "db", managed=managed)
+    """The sample assignment as the engine takes it, bound to the node and the guest's UUID; ``more`` is of spec."""
+    name = {WEB: "web", DB: "db", None: None}.get(guest, "other")
     return Assignment(
         uid=uid,
         namespace="default",
         name="nic",
-        generation=1,
+        created=created,
+        generation=generation,
         deleting=deleting,
-        spec=DeviceAssignmentSpec.model_validate(wire),
+        spec=DeviceAssignmentSpec.model_validate(spec(address, guest=name, **more)),
         status=(status or DeviceAssignmentStatus()).model_copy(update={"node_name": NODE, "domain_uuid": guest}),
     )
 

@@ -37,16 +37,23 @@ class SysfsTree:
         driver: str | None = None,
         group: int | None = None,
         header: int = 0,
+        subsystem: tuple[int, int] = (0, 0),
     ) -> Path:
         """A PCI function with its configuration space's header."""
         name = path.rsplit("/", 1)[-1]
         domain_bus = path.split("/", 1)[0][:7]
         folder = self.sys / "devices" / f"pci{domain_bus}" / path
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {"class": f"0x{class_code:06x}", "vendor": f"0x{vendor:04x}", "device": f"0x{device:04x}"}
-        for file, text in {**texts, "numa_node": "-1"}.items():
+        numbers = {
+            "vendor": vendor,
+            "device": device,
+            "subsystem_vendor": subsystem[0],
+            "subsystem_device": subsystem[1],
+        }
+        texts = {file: f"0x{number:04x}" for file, number in numbers.items()}
+        for file, text in {**texts, "class": f"0x{class_code:06x}", "numa_node": "-1"}.items():
             (folder / file).write_text(text + "\n")
-        config = bytearray(64)
+        config = bytearray(256)
         config[_HEADER_TYPE_BYTE] = header
         (folder / "config").write_bytes(config)
         self._link(self.sys / "bus/pci/devices" / name, folder)
@@ -71,6 +78,30 @@ class SysfsTree:
             folder = self.sys / "bus/pci/drivers" / driver
             folder.mkdir(parents=True, exist_ok=True)
             self._link(link, folder)
+
+    def express(self, name: str) -> None:
+        """It has the larger configuration space of PCI Express."""
+        os.truncate(self.device(name) / "config", 4096)
+
+    def unplug(self, name: str) -> None:
+        """The device is gone. Its folder is kept elsewhere: the kernel gives no inode number twice."""
+        link, gone = self.sys / "bus/pci/devices" / name, self.root / "gone"
+        gone.mkdir(exist_ok=True)
+        link.resolve().rename(gone / f"{name}-{len(list(gone.iterdir()))}")
+        link.unlink()
+
+    def vpd(self, name: str, **keywords: str) -> None:
+        """Vital product data: a name, keywords to be read (SN='X1'), one to be written, the end."""
+        fields = b"".join(k.encode() + bytes([len(v)]) + v.encode() for k, v in {**keywords, "RV": "\1"}.items())
+        parts = ((0x82, b"Some card"), (0x90, fields), (0x91, b"YA\x01x"))
+        large = b"".join(bytes([tag]) + len(part).to_bytes(2, "little") + part for tag, part in parts)
+        (self.device(name) / "vpd").write_bytes(large + b"\x78")
+
+    def nvme_serial(self, name: str, serial: str) -> None:
+        """What the nvme driver shows while it is bound."""
+        folder = self.device(name) / "nvme/nvme0"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "serial").write_text(serial + "\n")
 
     def vfs(self, pf: str, total: int, *vfs: str) -> None:
         """The PF's files, and links between it and its VFs."""
@@ -123,10 +154,11 @@ class SysfsTree:
         for member in members:
             self._link(self.sys / "fs/btrfs" / uuid / "devices" / member, (self.sys / "class/block" / member).resolve())
 
-    def nvme_over(self, transport: str, name: str, number: str) -> None:
+    def nvme_over(self, transport: str, name: str, number: str, address: str = "") -> None:
         """An NVMe disk over a network, without multipath."""
         controller = self.sys / "devices/virtual/nvme-fabrics/ctl/nvme9"
         self._block(controller / name, number)
+        (controller / "address").write_text(address + "\n")
         (controller / "transport").write_text(transport + "\n")
 
     def nvme_multipath(self, head: str, number: str, *controllers: tuple[str, str]) -> None:
@@ -137,6 +169,31 @@ class SysfsTree:
             controller = self.device(pci) / "nvme" / name
             controller.mkdir(parents=True)
             self._link(subsystem / name, controller)
+
+    def scsi_host(self, name: str, parent: Path, kind: str = "scsi_host", **attributes: str) -> Path:
+        """A SCSI host below a device, with attributes in the class scsi_host, fc_host or iscsi_host."""
+        folder = parent / name / kind / name
+        folder.mkdir(parents=True)
+        for file, text in attributes.items():
+            (folder / file).write_text(text + "\n")
+        self._link(self.sys / "class" / kind / name, folder)
+        return parent / name
+
+    def iscsi(self, disk: str, number: str, address: str, netdev: str = "<NULL>") -> None:
+        """A disk of open-iscsi: its SCSI host hangs on no device."""
+        host = self.scsi_host("host7", self.sys / "devices/platform", "iscsi_host", netdev=netdev)
+        self.scsi_host("host7", self.sys / "devices/platform")
+        session = host / "session1"
+        connection = session / "connection1:0/iscsi_connection/connection1:0"
+        connection.mkdir(parents=True)
+        (connection / "address").write_text(address + "\n")
+        self.disk(disk, number, session / "target7:0:0/7:0:0:1")
+
+    def object(self, place: str, name: str, parent: Path) -> None:
+        """Something of a bus or class that hangs on a device."""
+        folder = parent / place.split("/")[1] / name
+        folder.mkdir(parents=True)
+        self._link(self.sys / place / name, folder)
 
     def _block(self, folder: Path, number: str) -> None:
         folder.mkdir(parents=True)
@@ -156,6 +213,12 @@ class SysfsTree:
             below = (self.sys / "class/net" / other).resolve()
             self._link(folder / f"lower_{other}", below)
             self._link(below / f"upper_{name}", folder)
+
+    def mac(self, name: str, address: str, assigned: int = 0) -> None:
+        """An interface's MAC; assigned: 0 for its maker's, 1 for a random one, 3 for one that was set."""
+        folder = self.sys / "class/net" / name
+        (folder / "address").write_text(address + "\n")
+        (folder / "addr_assign_type").write_text(f"{assigned}\n")
 
     def master(self, port: str, name: str) -> None:
         """An interface becomes a port of another one, as of a bridge, bond or ovs-system."""
@@ -205,11 +268,11 @@ class SysfsTree:
         with (self.root / "proc/1/net/if_inet6").open("a") as file:
             file.write(f"{address} 04 40 {scope} 82 {name:>8}\n")
 
-    def route6(self, name: str, destination: str = "0" * 32, length: str = "00") -> None:
+    def route6(self, name: str, destination: str = "0" * 32, length: str = "00", flags: str = "00000003") -> None:
         """An IPv6 route; the default route unless told otherwise."""
         with (self.root / "proc/1/net/ipv6_route").open("a") as file:
             file.write(
-                f"{destination} {length} {'0' * 32} 00 {'0' * 32} 00000400 00000002 00000000 00000003 {name:>8}\n"
+                f"{destination} {length} {'0' * 32} 00 {'0' * 32} 00000400 00000002 00000000 {flags} {name:>8}\n"
             )
 
     def _link(self, link: Path, target: Path) -> None:

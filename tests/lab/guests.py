@@ -1,17 +1,35 @@
-"""Domain XML for the test guest of tests/lab/guest, which runs a few seconds after `virsh start`."""
+"""Domain XML for the guests of the tests.
+
+The test guest (tests/lab/guest) runs a few seconds after `virsh start`. The Linux guest has drivers and needs minutes.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING, Literal
+
+from tests.lab import image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.lab.host import LabHost
 
+Machine = Literal["q35", "pc"]
+
 # Put there by image/disk.sh.
 KERNEL = "/lab/guest.elf"
+# Put there by install_linux_guest.
+LINUX_FOLDER = "linux-guest"
+LINUX_KERNEL, LINUX_INITRD = f"/share/{LINUX_FOLDER}/vmlinux", f"/share/{LINUX_FOLDER}/initrd"
+LINUX_MEMORY = 192
+
+# Of image.KERNEL_ARGS, what makes an emulated boot shorter; twice as much here.
+LINUX_ARGS = (
+    "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check lpj=6000000 nokaslr nowatchdog "
+    "init_on_alloc=0 audit=0 apparmor=0 rcupdate.rcu_expedited=1 cryptomgr.notests"
+)
 
 # Six root ports (one carries the conventional bus), since hot plug never adds a controller.
 _Q35_CONTROLLERS = "\n".join(
@@ -42,7 +60,7 @@ def hostdev_xml(address: str, *, managed: bool = True, alias: str | None = None)
 def guest_xml(
     name: str,
     *,
-    machine: Literal["q35", "pc"] = "q35",
+    machine: Machine = "q35",
     uuid: str | None = None,
     refuse: bool = False,
     hostdevs: Iterable[str] = (),
@@ -58,16 +76,46 @@ def guest_xml(
         hostdevs: addresses of host devices that are given to it as managed ones, or whole <hostdev> elements.
         extra_devices: more XML inside <devices>.
     """
-    devices = [text if text.lstrip().startswith("<") else hostdev_xml(text) for text in hostdevs]
+    command_line = "refuse" if refuse else "answer"
+    os = f"<kernel>{KERNEL}</kernel><cmdline>{command_line}</cmdline>"
+    return _domain_xml(name, os, 64, machine, uuid, [*map(_hostdev, hostdevs), extra_devices])
+
+
+def linux_guest_xml(
+    name: str,
+    *,
+    machine: Machine = "q35",
+    uuid: str | None = None,
+    hostdevs: Iterable[str] = (),
+    extra_devices: str = "",
+) -> str:
+    """Give the XML of a Linux guest, whose files install_linux_guest puts there; its arguments are guest_xml's.
+
+    Besides the test guest's lines it prints `GUEST driver BB:DD.F e1000` when one of its drivers has bound a device.
+    """
+    os = f"<kernel>{LINUX_KERNEL}</kernel><initrd>{LINUX_INITRD}</initrd><cmdline>{LINUX_ARGS}</cmdline>"
+    return _domain_xml(name, os, LINUX_MEMORY, machine, uuid, [*map(_hostdev, hostdevs), extra_devices])
+
+
+def install_linux_guest(lab: LabHost) -> None:
+    """Put the Linux guest's kernel and initial RAM disk into the laboratory host, built where they are missing."""
+    folder = lab.machine.share / LINUX_FOLDER
+    shutil.copytree(image.ensure_linux_guest(lab.machine.image), folder, dirs_exist_ok=True)
+
+
+def _hostdev(text: str) -> str:
+    return text if text.lstrip().startswith("<") else hostdev_xml(text)
+
+
+def _domain_xml(name: str, os: str, memory: int, machine: Machine, uuid: str | None, devices: Iterable[str]) -> str:
     return f"""<domain type='qemu'>
   <name>{name}</name>
   {f"<uuid>{uuid}</uuid>" if uuid else ""}
-  <memory unit='MiB'>64</memory>
+  <memory unit='MiB'>{memory}</memory>
   <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='{machine}'>hvm</type>
-    <kernel>{KERNEL}</kernel>
-    <cmdline>{"refuse" if refuse else "answer"}</cmdline>
+    {os}
   </os>
   <features><acpi/></features>
   <cpu mode='custom' match='exact'><model>qemu64</model></cpu>
@@ -79,7 +127,6 @@ def guest_xml(
     <serial type='file'><source path='{log_path(name)}'/></serial>
     <memballoon model='none'/>
     {"".join(devices)}
-    {extra_devices}
   </devices>
 </domain>
 """

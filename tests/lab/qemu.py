@@ -102,7 +102,7 @@ class Machine:
             *("-netdev", f"user,id=management,ipv6=off,hostfwd=tcp:127.0.0.1:0-10.0.2.15:{PORT}"),
             *("-device", "virtio-net-pci,id=mgmt0,netdev=management,bus=pcie.0,addr=4,romfile="),
         ]
-        ports = [("rp1", "0x10"), ("rp2", "0x11"), ("rp3", "0x12"), ("spare", "0x14")]
+        ports = [("rp1", "0x10"), ("rp2", "0x11"), ("rp3", "0x12"), ("spare", "0x14"), ("spare2", "0x15")]
         for number, (name, address) in enumerate(ports, 1):
             slot = f"chassis={number + 10},slot={number + 10}"
             arguments += ["-device", f"pcie-root-port,id={name},{slot},bus=pcie.0,addr={address}"]

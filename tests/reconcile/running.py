@@ -7,7 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from hostdev_operator.api.deviceassignment import DeviceAssignmentStatus
 from hostdev_operator.core.conditions import find
+from hostdev_operator.core.intent import Wish
+from hostdev_operator.core.settings import Settings
 from hostdev_operator.reconcile.assignment import Assignment, AssignmentReconciler, Result
+from hostdev_operator.reconcile.context import Context
+from hostdev_operator.reconcile.looker import Looker
 from tests.fakes.host import FakeHost
 from tests.fakes.ports import FakeClock, ports
 
@@ -25,13 +29,18 @@ class Engine:
     statuses: dict[str, DeviceAssignmentStatus] = field(default_factory=dict)
     boundaries: list[str] = field(default_factory=list)
     crash_at: int | None = None
+    settings: Settings = field(default_factory=Settings)
+    #: What the agent would say of all assignments that are not being deleted.
+    wishes: dict[str, Wish] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """A new process: nothing is remembered."""
-        self.reconciler = AssignmentReconciler(ports(self.host, self.clock, self._boundary))
+        host = ports(self.host, self.clock, self._boundary)
+        context = Context(lambda: self.settings, lambda: tuple(self.wishes.values()))
+        self.reconciler = AssignmentReconciler(host, Looker(host, context))
 
     def run(self, obj: Assignment) -> Result:
         """One run, long after the last one; its status is kept."""
@@ -40,6 +49,9 @@ class Engine:
         if known:
             binding = {"node_name": obj.status.node_name, "domain_uuid": obj.status.domain_uuid}
             obj = replace(obj, status=known.model_copy(update=binding))
+        self.wishes.pop(obj.uid, None)
+        if not obj.deleting:
+            self.wishes[obj.uid] = obj.wish()
         result = self.reconciler.reconcile(obj)
         if result.released:
             self.statuses.pop(obj.uid, None)
@@ -75,3 +87,29 @@ def count_boundaries(prepare: Callable[[], tuple[Engine, Assignment]]) -> int:
     engine.boundaries.clear()
     engine.run(obj)
     return len(engine.boundaries)
+
+
+def attached(result: Result) -> tuple[str, str]:
+    """Status and reason of the condition Attached."""
+    condition = find(result.status.conditions, "Attached")
+    assert condition
+    return condition.status, condition.reason
+
+
+def message(result: Result) -> str:
+    """What Ready says."""
+    condition = find(result.status.conditions, "Ready")
+    assert condition
+    return condition.message
+
+
+def asked(host: FakeHost) -> list[str]:
+    """From now on: every request to a running guest, whether it was followed or not."""
+    requests: list[str] = []
+
+    def note(call: str) -> None:
+        if call.startswith(("plug_hostdev ", "unplug_hostdev ")):
+            requests.append(call)
+
+    host.hook = note
+    return requests

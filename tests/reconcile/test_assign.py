@@ -54,14 +54,14 @@ def test_an_unmanaged_device_is_held_all_the_time(host: FakeHost, engine: Engine
 
 def test_a_running_guest_gets_the_device_at_its_next_boot(host: FakeHost, engine: Engine) -> None:
     host.start(WEB)
-    result = engine.run(assignment())
+    result = engine.run(assignment(attach="NextBoot"))
     attached = find(result.status.conditions, "Attached")
     assert attached
     assert (attached.status, attached.reason) == ("False", "PendingGuestRestart")
     assert ready(result) == ("True", "Assigned")
     host.stop(WEB)
     host.start(WEB)
-    attached = find(engine.run(assignment()).status.conditions, "Attached")
+    attached = find(engine.run(assignment(attach="NextBoot")).status.conditions, "Attached")
     assert attached
     assert attached.status == "True"
 
@@ -93,8 +93,8 @@ def test_release_waits_for_the_guest_and_goes_on_after_its_stop(host: FakeHost, 
 def test_release_of_a_running_guest_that_does_not_have_it_yet_does_not_wait(host: FakeHost, engine: Engine) -> None:
     before = host.state()
     host.start(WEB)
-    engine.run(assignment())
-    assert engine.run(assignment(deleting=True)).released
+    engine.run(assignment(attach="NextBoot"))
+    assert engine.run(assignment(attach="NextBoot", deleting=True)).released
     assert host.state() == before
 
 

@@ -195,10 +195,10 @@ async def test_connecting_to_libvirt_and_a_driver_from_outside_are_news() -> Non
     async with running() as world:
         world.cluster.create(body())
         await world.settle()
-        tasks = [asyncio.create_task(world.agent.watch_libvirt()), asyncio.create_task(world.agent.watch_kernel())]
+        tasks = [asyncio.create_task(world.agent.watch_libvirt()), asyncio.create_task(world.agent.look_around())]
         await asyncio.sleep(10)
         world.host.bind(MATE, "snd_hda_intel")
-        await asyncio.sleep(10)
+        await asyncio.sleep(40)
         assert world.host.drivers()[MATE] == VFIO_DRIVER
         for task in tasks:
             task.cancel()

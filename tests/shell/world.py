@@ -27,7 +27,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
-        senses = Senses(self._connect, lambda: not self.host.down, self.host.drivers)
+        senses = Senses(self._connect, lambda: not self.host.down)
         self.agent = Agent(NODE, ports(self.host, self.clock), self.cluster, senses)
         self.controller = Controller(self.cluster, self.clock)
 
@@ -46,6 +46,15 @@ class World:
     async def report(self) -> None:
         """The agent's report of its host, as its background task writes it."""
         await self.agent._report_host()
+
+    def administrate(self, **spec: object) -> None:
+        """Kubectl patch devicehost."""
+        self.cluster.edit(NODE, spec, "", "DeviceHost")
+
+    def host_status(self) -> Body:
+        """What the DeviceHost shows."""
+        status: Body = self.cluster.get(NODE, "", "DeviceHost")["status"]
+        return status
 
     def ready(self, name: str = "nic", kind: str = "Ready") -> tuple[str, str]:
         """Status and reason of a condition."""
@@ -72,6 +81,7 @@ async def running(*, agent: bool = True, controller: bool = True, report: bool =
         tasks.append(asyncio.create_task(world.controller.queue.run()))
     if agent:
         world.cluster.watch("DeviceAssignment", world.agent.seen, NODE)
+        world.cluster.watch("DeviceHost", world.agent.host_seen)
         await world.agent.list_bound()
         tasks.append(asyncio.create_task(world.agent.queue.run()))
     world.cluster.writes.clear()

@@ -24,6 +24,9 @@ from tests.system.stack import NODE, REPOSITORY, Stack
 
 EXAMPLE = "examples/first-light.yaml"
 MATE_EXAMPLE = "examples/group-mate.yaml"
+NEEDED_EXAMPLE = "examples/host-needed.yaml"
+HOT_EXAMPLE = "examples/hot-plug.yaml"
+STUBBORN_EXAMPLE = "examples/stubborn-guest.yaml"
 
 
 class Demo:
@@ -36,7 +39,8 @@ class Demo:
 
     def run(self) -> None:
         """All steps in order."""
-        for number, step in enumerate((self.host, self.assign, self.start, self.refuse, self.release), 1):
+        steps = (self.host, self.assign, self.start, self.refuse, self.needed, self.release, self.plug, self.stubborn)
+        for number, step in enumerate(steps, 1):
             title, _, rest = (step.__doc__ or "").partition("\n")
             print(f"\n=== {number}. {title}")
             print("\n".join(line.strip() for line in rest.splitlines() if line.strip()), flush=True)
@@ -48,7 +52,7 @@ class Demo:
         DeviceHost is written by the agent of the node of the same name.
         """
         for guest in ("web", "db"):
-            define(self.lab, guest, guest_xml(guest))
+            define(self.lab, guest, guest_xml(guest, refuse=guest == "db"))
             self.stack.wait_guest_listed(guest)
         self.kubectl("get", "devicehosts")
         columns = "ADDRESS:.address,CLASS:.class,DRIVER:.driver,GROUP:.iommuGroup,PRODUCT:.product.name,NEEDED:.hostUse"
@@ -75,9 +79,8 @@ class Demo:
 
     def start(self) -> None:
         """The guest starts with the device; its own console tells."""
-        self.lab.virsh("start", "web")
-        console = wait_for_guest(self.lab, "web", "plugged .* 8086:100e")
-        print("$ cat /var/log/guest-web.log\n" + "\n".join(x for x in console.splitlines() if "100e" in x))
+        self.start_guest("web")
+        self.console("web", "plugged .* 8086:100e")
         self.watch_conditions("web-nic", "Attached", "True")
         self.lspci("running")
         self.must(self.lab.driver(self.device) == "vfio-pci", "the device is on vfio-pci")
@@ -92,6 +95,14 @@ class Demo:
         self.must("<hostdev" not in self.lab.virsh("dumpxml", "db"), "the XML of db is untouched")
         self.kubectl("delete", "-f", MATE_EXAMPLE)
 
+    def needed(self) -> None:
+        """A device that the host needs, its own network card: refused."""
+        self.kubectl("apply", "-f", NEEDED_EXAMPLE)
+        self.watch_conditions("host-needed", "Ready", "False")
+        self.must(self.stack.condition("host-needed")["reason"] == "HostCritical", "refused with HostCritical")
+        self.must(self.lab.driver("0000:00:04.0") == "virtio-pci", "the card is on its driver")
+        self.kubectl("delete", "-f", NEEDED_EXAMPLE)
+
     def release(self) -> None:
         """Deleted while the guest runs it waits; with the guest off, everything is given back."""
         self.kubectl("delete", "-f", EXAMPLE, "--wait=false")
@@ -105,6 +116,40 @@ class Demo:
         self.xml("web", "in the end")
         self.must([self.lab.driver(a) for a in (self.device, self.mate)] == ["e1000", "e1000"], "both on e1000 again")
         self.must(not self.has_device("web", "--inactive"), "the XML of web is without it")
+
+    def plug(self) -> None:
+        """The same device for a guest that runs: plugged in, and out again, while it goes on.
+
+        The guest's console is the witness.
+        """
+        self.start_guest("web")
+        self.kubectl("apply", "-f", HOT_EXAMPLE)
+        self.watch_conditions("hot-nic", "Ready", "True")
+        self.console("web", "plugged .* 8086:100e")
+        self.must(self.has_device("web"), "the device is in the live XML of web")
+        self.kubectl("delete", "-f", HOT_EXAMPLE, "--wait=false")
+        self.stack.wait_gone("hot-nic")
+        self.console("web", "GUEST gone")
+        self.must(not self.has_device("web"), "the live XML of web is without it, and web runs on")
+        self.lspci("after the unplug")
+        self.must([self.lab.driver(a) for a in (self.device, self.mate)] == ["e1000", "e1000"], "both on e1000 again")
+        self.lab.virsh("destroy", "web")
+
+    def stubborn(self) -> None:
+        """A guest that does not let go: it is asked once, and keeps the device until it is shut off."""
+        self.start_guest("db")
+        self.kubectl("apply", "-f", STUBBORN_EXAMPLE)
+        self.watch_conditions("stubborn-nic", "Ready", "True")
+        self.kubectl("delete", "-f", STUBBORN_EXAMPLE, "--wait=false")
+        self.watch_conditions("stubborn-nic", "Ready", "False")
+        self.must(self.stack.condition("stubborn-nic")["reason"] == "UnplugPending", "it waits with UnplugPending")
+        self.console("db", "unplug requested")
+        self.must(self.has_device("db"), "the device is still in the live XML of db")
+        self.must(self.lab.driver(self.mate) == "vfio-pci", "and its group is still held")
+        print("$ virsh destroy db")
+        self.lab.virsh("destroy", "db")
+        self.stack.wait_gone("stubborn-nic")
+        self.must([self.lab.driver(a) for a in (self.device, self.mate)] == ["e1000", "e1000"], "both on e1000 again")
 
     # -- showing ------------------------------------------------------------------------------------------------
 
@@ -145,6 +190,18 @@ class Demo:
 
         print(f"  conditions of {name}:")
         self.stack.wait(f"{name}: {kind}={status}", look)
+
+    def start_guest(self, name: str) -> None:
+        """Start a guest and wait until it is up."""
+        print(f"$ virsh start {name}", flush=True)
+        self.lab.virsh("start", name)
+        wait_for_guest(self.lab, name, "GUEST up")
+
+    def console(self, name: str, text: str) -> None:
+        """Show what the guest says of the device, when it has said it."""
+        console = wait_for_guest(self.lab, name, text)
+        lines = [x for x in console.splitlines() if re.search(f"100e|gone|requested|{text}", x)]
+        print(f"$ cat /var/log/guest-{name}.log\n" + "\n".join(lines), flush=True)
 
     def lspci(self, when: str) -> None:
         """Show the drivers of the group."""

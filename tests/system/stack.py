@@ -6,6 +6,7 @@ a kubelet would give it. The administrator's token is the tests' own.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -183,6 +184,10 @@ class Stack:
         """Ask for the deletion of an assignment, without waiting for it."""
         self.plane.kubectl("delete", "deviceassignment", name, "--wait=false")
 
+    def patch(self, name: str, change: dict[str, Any], kind: str = "deviceassignment") -> None:
+        """`kubectl patch --type merge`."""
+        self.plane.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(change))
+
     def condition(self, name: str, kind: str = "Ready") -> dict[str, str]:
         """One condition of an assignment; empty if it is not there."""
         body = self.find("deviceassignment", name) or {}
@@ -235,16 +240,14 @@ class Stack:
         return f"{objects}\n--- controller\n{self.controller_log.read_text()[-2000:]}\n--- agent\n{agent}"
 
 
-def assignment(name: str, *, domain: str, address: str, extra: str = "", driver: str = "") -> str:
-    """A DeviceAssignment's YAML; ``extra`` are more lines of spec."""
-    lines = [
-        "apiVersion: hostdev.dev/v1alpha1",
-        "kind: DeviceAssignment",
-        f"metadata: {{name: {name}, namespace: default}}",
-        "spec:",
-        f"  domain: {{name: {domain}}}",
-        f"  source: {{pci: {{address: '{address}'}}}}",
-        *([f"  {extra}"] if extra else []),
-        *([f"  driver: {{name: {driver}}}"] if driver else []),
-    ]
-    return "\n".join(lines) + "\n"
+def assignment(name: str, *, domain: str | None = None, address: str | None = None, **spec: Any) -> str:
+    """A DeviceAssignment as kubectl takes it; ``spec`` are more fields, named as on the wire."""
+    source = {"source": {"pci": {"address": address}}} if address else {}
+    guest = {"domain": {"name": domain}} if domain else {}
+    body = {
+        "apiVersion": "hostdev.dev/v1alpha1",
+        "kind": "DeviceAssignment",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {**guest, **source, **spec},
+    }
+    return json.dumps(body)

@@ -6,21 +6,8 @@ import json
 import re
 
 from tests.lab.guests import define, guest_xml, wait_for_guest
+from tests.system.inspect_guest import config_xml, live_xml, source
 from tests.system.stack import AGENT_USER, CONTROLLER_USER, NODE, Stack, assignment
-
-
-def config_xml(system: Stack, guest: str) -> str:
-    return system.lab.virsh("dumpxml", guest, "--inactive")
-
-
-def live_xml(system: Stack, guest: str) -> str:
-    return system.lab.virsh("dumpxml", guest)
-
-
-def source(address: str) -> str:
-    """The <address> of a hostdev's source, as libvirt writes it."""
-    domain, bus, slot, function = re.split("[:.]", address)
-    return f"<address domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'/>"
 
 
 def guest_with(system: Stack, name: str, *, running: bool = False) -> None:
@@ -32,8 +19,8 @@ def guest_with(system: Stack, name: str, *, running: bool = False) -> None:
 
 
 def test_agent_has_net_admin_and_nothing_else(system: Stack) -> None:
-    (status,) = system.lab.run("grep -lz hostdev_operator /proc/[0-9]*/cmdline | grep -v self | head -1").stdout.split()
-    text = system.lab.read(status.replace("cmdline", "status"))
+    (agent,) = system.lab.run(["pgrep", "-f", "^python3 .*hostdev_operator agent"]).stdout.split()
+    text = system.lab.read(f"/proc/{agent}/status")
     assert re.search(r"^CapBnd:\s+0000000000001000$", text, re.MULTILINE)
     assert re.search(r"^CapEff:\s+0000000000001000$", text, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", text, re.MULTILINE)
@@ -65,6 +52,7 @@ def test_device_host_says_what_lspci_and_sysfs_say(system: Stack) -> None:
         "InterruptRemappingReady": "True",
         "VFIOReady": "True",
         "LibvirtReady": "True",
+        "JournalReady": "True",
     }
 
 
@@ -105,7 +93,7 @@ def test_assign_to_a_guest_that_is_off_start_it_and_release(system: Stack, devic
 def test_unmanaged_device_is_held_between_runs(system: Stack, device: str, mate: str) -> None:
     lab = system.lab
     guest_with(system, "unmanaged")
-    system.apply(assignment("unmanaged", domain="unmanaged", address=device, extra="managed: false", driver="vfio"))
+    system.apply(assignment("unmanaged", domain="unmanaged", address=device, managed=False, driver={"name": "vfio"}))
     system.wait_condition("unmanaged", "Ready", "True")
     assert (lab.driver(device), lab.driver(mate)) == ("vfio-pci", "vfio-pci")
     xml = config_xml(system, "unmanaged")
@@ -125,7 +113,7 @@ def test_running_guest_gets_it_at_its_next_boot_or_is_left_in_peace(system: Stac
     lab = system.lab
     guest_with(system, "busy", running=True)
     process = lab.run("pidof qemu-system-x86_64").stdout
-    system.apply(assignment("busy", domain="busy", address=device))
+    system.apply(assignment("busy", domain="busy", address=device, attach="NextBoot"))
     system.wait_condition("busy", "Ready", "True")
     assert "next boot" in system.condition("busy", "Attached")["message"]
     assert system.condition("busy", "Attached")["reason"] == "PendingGuestRestart"
@@ -139,7 +127,7 @@ def test_running_guest_gets_it_at_its_next_boot_or_is_left_in_peace(system: Stac
     assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")
     assert lab.run("pidof qemu-system-x86_64").stdout == process
 
-    system.apply(assignment("busy", domain="busy", address=device))
+    system.apply(assignment("busy", domain="busy", address=device, attach="NextBoot"))
     system.wait_condition("busy", "Ready", "True")
     lab.virsh("destroy", "busy")
     lab.virsh("start", "busy")

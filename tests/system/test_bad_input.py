@@ -73,8 +73,8 @@ def refusals(stack: Stack) -> Iterator[Refusals]:
     before = _host(stack)
     domains = {"no-guest": "nobody", "by-hand": "holder"}
     for name, address in addresses.items():
-        extra = "nodeName: elsewhere" if name == "no-node" else ""
-        stack.apply(assignment(name, domain=domains.get(name, "victim"), address=address, extra=extra))
+        extra = {"nodeName": "elsewhere"} if name == "no-node" else {}
+        stack.apply(assignment(name, domain=domains.get(name, "victim"), address=address, **extra))
     yield Refusals(stack, addresses, before)
     clean(stack)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tests.lab.guests import define, guest_xml
-from tests.system.stack import Stack, assignment
+import re
+
+from tests.lab.guests import define, guest_xml, wait_for_guest
+from tests.system.stack import NODE, Stack, assignment
 
 
 def test_default_route_and_swap_come_and_go(system: Stack, device: str, mate: str) -> None:
@@ -54,7 +56,7 @@ def test_libvirtd_down_at_start_and_back(system: Stack, device: str) -> None:
 def test_libvirtd_killed_in_the_middle(system: Stack, device: str, mate: str) -> None:
     define(system.lab, "middle", guest_xml("middle"))
     system.wait_guest_listed("middle")
-    system.apply(assignment("middle", domain="middle", address=device, extra="managed: false"))
+    system.apply(assignment("middle", domain="middle", address=device, managed=False))
     system.lab.run("until ls /var/lib/hostdev-operator/assignments | grep -q json; do sleep 0.02; done", timeout=60)
     system.lab.kill_libvirtd()
     system.lab.start_libvirtd()
@@ -65,3 +67,71 @@ def test_libvirtd_killed_in_the_middle(system: Stack, device: str, mate: str) ->
     system.lab.start_libvirtd()
     system.wait_gone("middle")
     assert (system.lab.driver(device), system.lab.driver(mate)) == ("e1000", "e1000")
+
+
+def test_libvirtd_hangs_in_the_middle(system: Stack, device: str, mate: str) -> None:
+    lab = system.lab
+    define(lab, "hung", guest_xml("hung"))
+    system.wait_guest_listed("hung")
+    lab.run("kill -STOP $(pidof libvirtd)")
+    try:
+        system.apply(assignment("hung", domain="hung", address=device))
+        system.wait_condition("hung", "Ready", "False", "LibvirtUnavailable")
+        assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")
+    finally:
+        lab.run("kill -CONT $(pidof libvirtd)")
+    system.wait_condition("hung", "Ready", "True")
+    assert lab.driver(mate) == "vfio-pci"
+
+
+def test_api_server_goes_away_and_comes_back(system: Stack, device: str, mate: str) -> None:
+    lab = system.lab
+    for name in ("before", "meanwhile"):
+        define(lab, name, guest_xml(name))
+        system.wait_guest_listed(name)
+    system.apply(assignment("before", domain="before", address=device))
+    system.wait_condition("before", "Ready", "True")
+    system.plane.stop_apiserver()
+    try:
+        # what libvirt does meanwhile needs no API server: the guest starts, and its group stays whole
+        lab.virsh("start", "before")
+        wait_for_guest(lab, "before", "plugged .* 8086:100e")
+        lab.virsh("nodedev-reattach", "pci_" + re.sub("[:.]", "_", mate), check=False)
+        system.wait("the mate on vfio-pci", lambda: lab.driver(mate) == "vfio-pci")
+        lab.virsh("undefine", "meanwhile")
+    finally:
+        system.plane.start_apiserver()
+    system.wait_condition("before", "Attached", "True")
+
+    def reported() -> bool:
+        guests = system.get("devicehost", NODE)["status"]["guests"]
+        return all(g["name"] != "meanwhile" for g in guests)
+
+    system.wait("the report", reported)
+
+
+def test_guest_killed_renamed_and_undefined(system: Stack, device: str, mate: str) -> None:
+    lab = system.lab
+    define(lab, "unlucky", guest_xml("unlucky"))
+    system.wait_guest_listed("unlucky")
+    system.apply(assignment("unlucky", domain="unlucky", address=device))
+    system.wait_condition("unlucky", "Ready", "True")
+    lab.virsh("start", "unlucky")
+    system.wait_condition("unlucky", "Attached", "True")
+    lab.run("pkill -KILL -f guest=unlucky,")
+    system.wait_condition("unlucky", "Attached", "False", "GuestShutOff")
+    assert (lab.driver(device), lab.driver(mate)) == ("e1000", "vfio-pci")
+
+    lab.virsh("domrename", "unlucky", "lucky")
+    system.wait("the new name", lambda: system.get("deviceassignment", "unlucky")["status"]["guest"]["name"] == "lucky")
+    assert system.condition("unlucky")["status"] == "True"
+    lab.virsh("start", "lucky")
+    system.wait_condition("unlucky", "Attached", "True")
+    lab.virsh("undefine", "lucky")  # it runs on, and has no definition any more
+    system.wait_condition("unlucky", "Ready", "False", "GuestTransient")
+    system.delete("unlucky")
+    system.wait_condition("unlucky", "Ready", "False", "GuestRunning")
+    assert (lab.driver(device), lab.driver(mate)) == ("vfio-pci", "vfio-pci")
+    lab.virsh("destroy", "lucky")
+    system.wait_gone("unlucky")
+    assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import libvirt
 
 from ..core import domain_xml, reasons
-from ..core.actions import AddHostdev, RemoveHostdev
+from ..core.actions import AddHostdev, HostdevXml, PlugHostdev, RemoveHostdev, UnplugHostdev
 from ..core.domain_xml import GuestXml
 from ..core.errors import HostError
 from ..core.host_status import Names
@@ -21,6 +23,11 @@ T = TypeVar("T")
 
 READ_SECONDS = 30.0
 CHANGE_SECONDS = 60.0
+#: How long a guest has to let go of a device after libvirt's own 5 s; later it counts as pending, and events tell.
+UNPLUG_SECONDS = 3.0
+_POLL_SECONDS = 0.1
+#: Only a running domain's XML has an id.
+_RUNNING = re.compile(r"<domain\b[^>]*\sid=")
 #: Unbinding a driver can take long (a NIC that drains) and can hang for ever (kubernetes#112795).
 DRIVER_SECONDS = 120.0
 
@@ -33,10 +40,16 @@ class LibvirtHypervisor:
         self._driver_calls: dict[str, PciAddress] = {}
 
     def guests(self) -> tuple[GuestXml, ...]:
-        """Every domain; one that vanishes meanwhile is left out."""
+        """Every domain; one that vanishes meanwhile is left out.
+
+        A call takes as long as a round trip to libvirtd, so no more are made than one for each XML: what runs is told
+        by the list (a domain's id), and what is persistent by a second list.
+        """
 
         def read(connection: Any) -> tuple[GuestXml, ...]:
-            found = (_read_domain(domain) for domain in connection.listAllDomains(0))
+            persistent = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+            defined = {domain.UUIDString() for domain in persistent}
+            found = (_read_domain(d, d.UUIDString() in defined) for d in connection.listAllDomains(0))
             return tuple(xml for xml in found if xml is not None)
 
         return self._call("reading the guests", read)
@@ -49,6 +62,21 @@ class LibvirtHypervisor:
             return tuple(xml for xml in found if xml is not None)
 
         return self._call("reading the networks", read)
+
+    def storage_pools(self) -> tuple[str, ...] | None:
+        """XML of every storage pool; None where libvirt has no storage driver (it is a package of its own)."""
+
+        def read(connection: Any) -> tuple[str, ...] | None:
+            try:
+                found = connection.listAllStoragePools(0)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+                    return None
+                raise
+            texts = (_unless_gone(pool.XMLDesc, 0) for pool in found)
+            return tuple(xml for xml in texts if xml is not None)
+
+        return self._call("reading the storage pools", read)
 
     def names(self, addresses: tuple[PciAddress, ...]) -> Names:
         """Names of the devices that libvirt knows."""
@@ -95,13 +123,60 @@ class LibvirtHypervisor:
         """virDomainAttachDeviceFlags(CONFIG): libvirt edits the definition under its own lock, so that nobody's
         change is lost and what we do not own stays as it is.
         """  # noqa: D205
+        what = f"adding {action.hostdev.address} to guest {action.domain_uuid}"
+        self._attach(what, action.domain_uuid, action.hostdev, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
-        def add(connection: Any) -> None:
-            domain = connection.lookupByUUIDString(action.domain_uuid)
-            if domain_xml.find_hostdev(_config(domain), action.address) is None:
-                domain.attachDeviceFlags(domain_xml.hostdev_xml(action), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    def plug_hostdev(self, action: PlugHostdev) -> None:
+        """virDomainAttachDeviceFlags(LIVE)."""
+        what = f"plugging {action.hostdev.address} into guest {action.domain_uuid}"
+        self._attach(what, action.domain_uuid, action.hostdev, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-        self._call(f"adding {action.address} to guest {action.domain_uuid}", add, CHANGE_SECONDS)
+    def _attach(self, what: str, domain_uuid: str, hostdev: HostdevXml, flag: int) -> None:
+        def attach(connection: Any) -> None:
+            domain = connection.lookupByUUIDString(domain_uuid)
+            if domain_xml.find_hostdev(_xml(domain, flag), hostdev.address) is None:
+                domain.attachDeviceFlags(domain_xml.hostdev_xml(hostdev), flag)
+
+        self._call(what, attach, CHANGE_SECONDS)
+
+    def unplug_hostdev(self, action: UnplugHostdev) -> None:
+        """virDomainDetachDeviceFlags(LIVE). It waits 5 s for the guest, and then calls it a success: so look."""
+        what = f"unplugging {action.address} from guest {action.domain_uuid}"
+
+        def unplug(connection: Any) -> bool:
+            domain = _unless_gone(connection.lookupByUUIDString, action.domain_uuid)
+            if domain is None or not domain.isActive():
+                return True
+            hostdev = domain_xml.find_hostdev(_xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE), action.address)
+            if hostdev is None:
+                return True
+            self._connection.rejections.discard((action.domain_uuid, action.alias))
+            domain.detachDeviceFlags(hostdev, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            return self._is_out(domain, action)
+
+        if not self._call(what, unplug, CHANGE_SECONDS):
+            raise HostError(
+                reasons.UNPLUG_PENDING,
+                f"guest {action.domain_uuid} was asked to let go of {action.address} and has not answered; it is given"
+                " back when the guest does, or is shut off",
+            )
+
+    def _is_out(self, domain: Any, action: UnplugHostdev) -> bool:
+        """Whether the live XML is without it, within some seconds or until the guest's refusal."""
+        end = time.monotonic() + UNPLUG_SECONDS
+        while True:
+            xml = _unless_off(_xml, domain, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            if xml is None or domain_xml.find_hostdev(xml, action.address) is None:
+                return True
+            if (action.domain_uuid, action.alias) in self._connection.rejections:
+                raise HostError(reasons.UNPLUG_REJECTED, f"guest {domain.name()} refuses to let go of {action.address}")
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_SECONDS)
+
+    def rejections(self) -> frozenset[tuple[str, str]]:
+        """By DEVICE_REMOVAL_FAILED; forgotten with the next request, and with the connection."""
+        return frozenset(self._connection.rejections)
 
     def remove_hostdev(self, action: RemoveHostdev) -> None:
         """virDomainDetachDeviceFlags(CONFIG)."""
@@ -139,17 +214,30 @@ class LibvirtHypervisor:
 
 
 def _config(domain: Any) -> str:
-    return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return _xml(domain, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
 
-def _read_domain(domain: Any) -> GuestXml | None:
-    def read() -> GuestXml:
-        return GuestXml(
-            uuid=domain.UUIDString(),
-            name=domain.name(),
-            live=domain.XMLDesc(0) if domain.isActive() else None,
-            config=_config(domain) if domain.isPersistent() else None,
-        )
+def _xml(domain: Any, flag: int) -> str:
+    """The live or the persistent XML: a running domain's inactive XML is the persistent one."""
+    live = flag == libvirt.VIR_DOMAIN_AFFECT_LIVE
+    return str(domain.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def _unless_off(work: Callable[..., T], domain: Any, *arguments: object) -> T | None:
+    """None if the domain is gone or not running any more."""
+    found = _unless_gone(work, domain, *arguments)
+    return found if found is None or domain.isActive() else None
+
+
+def _read_domain(domain: Any, persistent: bool) -> GuestXml | None:  # noqa: FBT001
+    def read() -> GuestXml | None:
+        live = _xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE) if domain.ID() >= 0 else None
+        if live is not None and not _RUNNING.match(live):  # it was shut off since the list was made
+            live = None
+        config = _config(domain) if persistent else None
+        if live is None and config is None:
+            return None
+        return GuestXml(uuid=domain.UUIDString(), name=domain.name(), live=live, config=config)
 
     return _unless_gone(read)
 

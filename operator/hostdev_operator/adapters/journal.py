@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ..core import reasons
 from ..core.errors import HostError
@@ -22,6 +23,8 @@ class Journal:
         self._state_dir = state_dir
         self._folder = state_dir / "assignments"
         self._lock: int | None = None
+        self._writes = 0
+        self._read: tuple[tuple[int, int], Mapping[str, Record]] | None = None
 
     def open(self) -> None:
         """Make the folder and take the lock; HostError if another agent has it."""
@@ -38,10 +41,18 @@ class Journal:
             raise HostError(reasons.STATE_DIRECTORY_FAILED, f"cannot use {self._state_dir}: {error}") from error
 
     def load(self) -> Mapping[str, Record]:
-        """All records. One that cannot be read is an error: its devices would look free."""
+        """All records. One that cannot be read is an error: its devices would look free.
+
+        They are read again after each write of ours, and when somebody else has changed the folder. Its time alone
+        would not do: two writes can fall into one tick of the kernel's clock.
+        """
         records = {}
         path = self._folder
         try:
+            version = self._writes, self._folder.stat().st_mtime_ns
+            known = self._read
+            if known and known[0] == version:
+                return known[1]
             for path in sorted(self._folder.glob("*.json")):
                 record = Record.from_json(path.read_text())
                 records[record.uid] = record
@@ -50,7 +61,8 @@ class Journal:
                 reasons.STATE_DIRECTORY_FAILED,
                 f"the record {path} cannot be read ({error!r}); move it away if its assignment does not exist any more",
             ) from error
-        return records
+        self._read = (version, MappingProxyType(records))
+        return self._read[1]
 
     def save(self, record: Record) -> None:
         """Write to a new file, fsync it, rename it over the old one, fsync the folder."""
@@ -63,6 +75,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            self._writes += 1
             self._sync_folder()
         except OSError as error:
             raise HostError(
@@ -74,6 +87,7 @@ class Journal:
         """Remove the file and fsync the folder."""
         try:
             self._path(uid).unlink(missing_ok=True)
+            self._writes += 1
             self._sync_folder()
         except OSError as error:
             raise HostError(

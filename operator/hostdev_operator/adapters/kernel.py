@@ -9,6 +9,7 @@ from pathlib import Path
 from ..core.errors import HostError
 from ..core.model import PciDevice, Platform, Use
 from ..core.pci import PciAddress
+from .files import link_name
 from .hostuse import HostUse
 from .sysfs import PciSysfs
 
@@ -21,11 +22,15 @@ class Kernel:
     def __init__(self, host_root: Path) -> None:
         self._root = host_root
         self._pci = PciSysfs(host_root)
-        self._use = HostUse(host_root)
+        self._use = HostUse(host_root, self._pci)
 
     def devices(self) -> tuple[PciDevice, ...]:
         """All PCI functions."""
         return self._pci.devices()
+
+    def device(self, address: PciAddress) -> PciDevice | None:
+        """One PCI function, read now."""
+        return self._pci.device(address)
 
     def iommu_group(self, address: PciAddress) -> int | None:
         """The device's IOMMU group now."""
@@ -47,11 +52,9 @@ class Kernel:
     def fingerprint(self) -> tuple[object, ...]:
         """Differs when a driver was bound or unbound, or when the host's own use of devices changed.
 
-        Neither raises a libvirt event, so they are looked for; this costs a few hundred small reads.
+        KernelEvents tells when to look; this is for what it misses.
         """
-        folder = self._root / "sys/bus/pci/devices"
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        drivers = tuple((a, self.driver(a)) for a in map(PciAddress.parse, names))
+        drivers = tuple((name, link_name(f"{self._pci.folder(name)}/driver")) for name in sorted(self._pci.names()))
         try:
             return drivers, self.uses()
         except HostError as error:
@@ -86,6 +89,10 @@ class Kernel:
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
         """The PCI controllers under a block device."""
         return self._use.block_device(path)
+
+    def scsi_host(self, name: str) -> frozenset[PciAddress]:
+        """The PCI devices behind a SCSI host."""
+        return self._use.scsi_host(name)
 
     def interface(self, name: str) -> frozenset[PciAddress]:
         """The PCI devices under an interface."""

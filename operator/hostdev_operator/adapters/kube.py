@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import httpx2
-from lightkube import ApiError, AsyncClient
+from lightkube import ApiError, AsyncClient, KubeConfig
+from lightkube.config.client_adapter import verify_cluster
+from lightkube.config.kubeconfig import SingleConfig
+from lightkube.config.models import User
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.types import PatchType
 
@@ -22,11 +25,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NOT_FOUND = 404
+#: The API server itself closes connections that are idle for 90 s.
+_KEPT_SECONDS = 60.0
 _NOTE_LIMIT = 1024
 # lightkube makes these classes at run time, so a type checker knows nothing of them.
 _Assignment: Any = create_namespaced_resource(GROUP, VERSION, "DeviceAssignment", "deviceassignments")
 _Host: Any = create_global_resource(GROUP, VERSION, "DeviceHost", "devicehosts")
 _Event: Any = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
+
+
+def _transport(config: SingleConfig) -> httpx2.AsyncHTTPTransport:
+    """As lightkube makes it, but for connections that outlive a pause: a TLS handshake costs more than a request."""
+    verify = verify_cluster(config.cluster, config.user or User(), config.abs_file)
+    return httpx2.AsyncHTTPTransport(verify=verify, limits=httpx2.Limits(keepalive_expiry=_KEPT_SECONDS))
 
 
 class KubeCluster:
@@ -36,7 +47,10 @@ class KubeCluster:
     """
 
     def __init__(self, component: str, instance: str) -> None:
-        self._client = AsyncClient()
+        config = KubeConfig.from_env().get()
+        if config is None:
+            raise ClusterError(0, "neither KUBECONFIG nor a pod's service account names an API server")
+        self._client = AsyncClient(config, transport=_transport(config))
         self._component = component
         self._instance = instance
 

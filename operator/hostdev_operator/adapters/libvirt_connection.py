@@ -47,6 +47,8 @@ class LibvirtConnection:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._connection: Any = None
+        #: Unplug requests that guests have refused: (domain's UUID, the device's alias).
+        self.rejections: set[tuple[str, str]] = set()
 
     @property
     def connected(self) -> bool:
@@ -81,9 +83,14 @@ class LibvirtConnection:
             libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
         ):
             connection.domainEventRegisterAny(None, event, self._changed, None)
+        event = libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED
+        connection.domainEventRegisterAny(None, event, self._rejected, None)
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.storagePoolEventRegisterAny(
+                None, libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, self._changed, None
+            )
         with contextlib.suppress(libvirt.libvirtError):
             connection.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, self._changed, None)
         with contextlib.suppress(libvirt.libvirtError):
@@ -91,6 +98,10 @@ class LibvirtConnection:
         return connection
 
     def _changed(self, *_details: object) -> None:
+        self._on_change()
+
+    def _rejected(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
+        self.rejections.add((domain.UUIDString(), alias))
         self._on_change()
 
     def _closed(self, connection: Any, reason: int, _opaque: object) -> None:

@@ -26,6 +26,9 @@ _ADDRESS_RULE = (
 )
 
 
+_ID = "^0x[0-9a-fA-F]{4}$"
+
+
 def _number(limit: int, digits: str) -> dict[str, Any]:
     """An integer up to the limit, or hexadecimal text with 0x.
 
@@ -82,12 +85,64 @@ class PciSource(Model):
     )
 
 
+class MatchSource(Model):
+    """A device by what it is: all fields that are given must fit."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.vendor) || has(self.device) || has(self.class) || has(self.serial) || has(self.slotPath)"
+                " || has(self.pfMAC) || has(self.numaNode)",
+                "say what to match: vendor, device, class, serial, slotPath, pfMAC with vfIndex, or numaNode",
+            ),
+            ("has(self.pfMAC) == has(self.vfIndex)", "a VF is named by both: pfMAC and vfIndex"),
+        )
+    )
+
+    vendor: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
+        default=None, description="PCI vendor, for example 0x8086."
+    )
+    device: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
+        default=None, description="PCI device (product), for example 0x10c9."
+    )
+    class_: Annotated[str, Field(max_length=8, pattern="^0x[0-9a-fA-F]{2}([0-9a-fA-F]{2}){0,2}$")] | None = Field(
+        default=None,
+        alias="class",
+        description="PCI class: base class (0x02), with subclass (0x0200), or with programming interface (0x020000).",
+    )
+    serial: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="Serial number, as status.identity of the DeviceHost's devices shows it."
+    )
+    slot_path: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None,
+        description="The way from the root bus without bus numbers, for example 0000:00/1c.0/00.0; it stays the same"
+        " when buses are numbered anew.",
+    )
+    pf_mac: Annotated[str, Field(max_length=17, pattern="^([0-9a-f]{2}:){5}[0-9a-f]{2}$")] | None = Field(
+        default=None, alias="pfMAC", description="A VF: permanent MAC address of its PF, in lower case."
+    )
+    vf_index: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="A VF: its index on that PF, from 0."
+    )
+    numa_node: Annotated[int, Field(ge=0, le=1023)] | None = Field(default=None, description="NUMA node.")
+    any: bool = Field(
+        default=False,
+        description="false: exactly one device may fit. true: the first free one that fits is chosen once; from then on"
+        " status.identity says which.",
+    )
+
+
 class Source(Model):
     """Which device is meant. Exactly one of the fields."""
 
-    model_config = ConfigDict(json_schema_extra=rules(("has(self.pci)", "name the device: set source.pci")))
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("has(self.pci) != has(self.match)", "name the device once: either source.pci or source.match")
+        )
+    )
 
     pci: PciSource | None = Field(default=None, description="A device by its PCI address on the node.")
+    match: MatchSource | None = Field(default=None, description="A device by its properties.")
 
 
 class DomainReference(Model):
@@ -128,20 +183,69 @@ class DeviceAssignmentSpec(Model):
         default=None,
         description="The node whose device is meant. Without it the node is the one where the guest is defined.",
     )
-    domain: DomainReference = Field(description="The guest that gets the device.")
+    domain: DomainReference | None = Field(
+        default=None,
+        description="The guest that gets the device. Without it this is a reservation: the whole IOMMU group is taken"
+        " from the host and held for nobody; nodeName is needed then.",
+    )
     source: Source = Field(description="The device.")
-    group_policy: Literal["DetachUnused"] = Field(
+    group_policy: Literal["DetachUnused", "AssignAll", "RequireFree"] = Field(
         default="DetachUnused",
-        description="What happens to the other endpoints of the device's IOMMU group. DetachUnused: they are"
-        " detached from their host drivers and held on vfio-pci, so that the group is never split between host"
-        " and guest. They are given back together with the device.",
+        description="What happens to the other endpoints of the device's IOMMU group, which is never split between host"
+        " and guest. DetachUnused: they are detached from their host drivers, held on vfio-pci, and given back"
+        " together with the device. AssignAll: they go to the same guest. RequireFree: nothing; an endpoint with a"
+        " host driver refuses the assignment.",
+    )
+    mate_address: Literal["Auto", "Unassigned"] = Field(
+        default="Auto",
+        description="AssignAll: how the guest gets the other endpoints. Auto: visible, at addresses that libvirt"
+        " chooses. Unassigned: held by the guest's QEMU without the guest seeing them.",
     )
     managed: bool = Field(
         default=True,
         description="true: libvirt moves the device to vfio-pci at each start of the guest and back at each"
         " stop, so between two runs the host has it. false: the device is held on vfio-pci all the time.",
     )
+    attach: Literal["Auto", "Live", "NextBoot"] = Field(
+        default="Auto",
+        description="What a running guest gets. Live: the device is plugged in at once; if that cannot be, nothing is"
+        " done. Auto: plugged in at once if it can be, else at the next boot. NextBoot: at the next boot.",
+    )
+    detach: Literal["WhenOff", "Live"] = Field(
+        default="WhenOff",
+        description="What a deletion does to a running guest. WhenOff: it waits until the guest is shut off. Live: the"
+        " guest is asked to let go of the device; if it does not, the deletion waits. Can be changed at any time.",
+    )
     driver: DriverSpec | None = Field(default=None, description="The driver that serves the guest.")
+
+
+class IdentityStatus(Model):
+    """The device's fingerprint, stored at first sight and compared before each detach and attach."""
+
+    vendor_id: Annotated[str, Field(max_length=6)] = Field(description="PCI vendor, for example 0x8086.")
+    product_id: Annotated[str, Field(max_length=6)] = Field(description="PCI device, for example 0x100e.")
+    subsystem_vendor_id: Annotated[str, Field(max_length=6)] = Field(description="PCI subsystem vendor.")
+    subsystem_product_id: Annotated[str, Field(max_length=6)] = Field(description="PCI subsystem device.")
+    function: int = Field(description="PCI function: functions of one card share its serial number.")
+    serial: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="Serial number; absent if none can be read."
+    )
+    serial_source: Annotated[str, Field(max_length=8)] | None = Field(
+        default=None, description="Who told it: VPD (vital product data), NVMe (the driver) or DSN (the kernel)."
+    )
+    slot_path: Annotated[str, Field(max_length=128)] = Field(
+        description="The way from the root bus without bus numbers, for example 0000:00/1c.0/00.0."
+    )
+    pf_mac: Annotated[str, Field(max_length=17)] | None = Field(
+        default=None, alias="pfMAC", description="A VF: permanent MAC address of its PF."
+    )
+    vf_index: int | None = Field(default=None, description="A VF: its index on its PF.")
+
+
+class SeenStatus(IdentityStatus):
+    """The fingerprint of the assigned device, and where it was."""
+
+    address: AddressText = Field(description="PCI address at which it was seen last.")
 
 
 class DeviceStatus(Model):
@@ -179,8 +283,7 @@ class RecordMember(Model):
     """What one endpoint was before anything was changed."""
 
     address: AddressText = Field(description="PCI address.")
-    vendor_id: Annotated[str, Field(max_length=6)] = Field(description="PCI vendor: part of the fingerprint.")
-    product_id: Annotated[str, Field(max_length=6)] = Field(description="PCI device: part of the fingerprint.")
+    identity: IdentityStatus = Field(description="Its fingerprint.")
     driver: DriverName | None = Field(
         default=None, description="The driver that it gets back at release; absent if it had none."
     )
@@ -191,9 +294,14 @@ class RecordStatus(Model):
 
     sequence: int = Field(description="Grows with each change of the record; the highest wins.")
     address: AddressText = Field(description="The assigned device.")
-    domain_uuid: Uuid = Field(alias="domainUUID", description="UUID of the guest.")
-    domain_name: GuestName = Field(description="Name of the guest when it was bound.")
-    managed: bool = Field(description="spec.managed at the time of the claim.")
+    domain_uuid: Uuid | None = Field(
+        default=None, alias="domainUUID", description="UUID of the guest; absent for a reservation."
+    )
+    domain_name: GuestName | None = Field(default=None, description="Name of the guest when it was bound.")
+    managed: bool = Field(
+        description="Whether libvirt moves the device itself (spec.managed; false for a reservation)."
+    )
+    group_policy: Annotated[str, Field(max_length=16)] = Field(description="spec.groupPolicy.")
     members: Annotated[tuple[RecordMember, ...], Field(max_length=256)] = Field(
         default=(), description="The endpoints of the group, as they were before."
     )
@@ -227,6 +335,9 @@ class DeviceAssignmentStatus(Model):
         description="UUID of the guest, pinned at binding. A guest of that name with another UUID gets nothing.",
     )
     device: DeviceStatus | None = Field(default=None, description="The device.")
+    identity: SeenStatus | None = Field(
+        default=None, description="Its fingerprint, as it was seen first: decides which device is meant from then on."
+    )
     iommu_group: IommuGroupStatus | None = Field(default=None, description="Its IOMMU group.")
     record: RecordStatus | None = Field(default=None, description="What was before, to be given back.")
     guest: GuestStatus | None = Field(default=None, description="The guest's side.")
@@ -234,25 +345,39 @@ class DeviceAssignmentStatus(Model):
         default=(),
         description="Accepted: bound to a node. Planned: all checks passed. GroupReady: the whole IOMMU group is"
         " claimed. Configured: the persistent XML has the device. Attached: the running guest has it."
-        " Ready: host and persistent XML stand as asked.",
+        " Ready: host and persistent XML stand as asked (attach: Live: the running guest as well).",
     )
 
 
 class DeviceAssignment(Model):
-    """Gives one host PCI device to one libvirt guest, keeps it so, and gives it back when deleted."""
+    """Gives one host PCI device to one libvirt guest (or reserves it), keeps it so, and gives it back when deleted."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) ||"
-                " (self.spec.source == oldSelf.spec.source && self.spec.domain == oldSelf.spec.domain"
+                " (self.spec.source == oldSelf.spec.source && has(self.spec.domain) == has(oldSelf.spec.domain)"
+                " && (!has(self.spec.domain) || self.spec.domain == oldSelf.spec.domain)"
+                " && self.spec.mateAddress == oldSelf.spec.mateAddress"
                 " && self.spec.managed == oldSelf.spec.managed"
                 " && self.spec.groupPolicy == oldSelf.spec.groupPolicy"
                 " && has(self.spec.nodeName) == has(oldSelf.spec.nodeName)"
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "a bound assignment cannot be changed: delete it and make a new one",
+                "of a bound assignment only attach and detach can be changed: delete it and make a new one",
+            ),
+            (
+                "has(self.spec.domain) || has(self.spec.nodeName)",
+                "name the guest (spec.domain), or, for a reservation, the node (spec.nodeName)",
+            ),
+            (
+                "self.spec.mateAddress == 'Auto' || self.spec.groupPolicy == 'AssignAll'",
+                "mateAddress is about mates that go to the guest: set groupPolicy to AssignAll",
+            ),
+            (
+                "has(self.spec.domain) || self.spec.groupPolicy != 'AssignAll'",
+                "groupPolicy AssignAll needs a guest: set spec.domain",
             ),
         )
     )

@@ -1,4 +1,4 @@
-"""DeviceHost: what one node's agent sees, written by it under the node's name."""
+"""DeviceHost: one node under its name: what its agent sees, and what the administrator says of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,56 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .common import AddressText, Conditions, DriverName, GuestName, Model, Uuid
+from .common import AddressText, Conditions, DriverName, GuestName, Model, Uuid, rules
+
+Uid = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class CriticalOverride(Model):
+    """A device that may be taken although the host needs it."""
+
+    device: Annotated[
+        str,
+        Field(
+            max_length=16,
+            json_schema_extra=rules(
+                (
+                    "self.matches('^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f][.][0-7]$')",
+                    "device is an address in lspci's form: 0000:01:00.0",
+                )
+            ),
+        ),
+    ] = Field(description="PCI address, for example 0000:01:00.0.")
+    reason: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        description="Why: shown in the conditions of the DeviceHost and of assignments that use it."
+    )
+
+
+class DeviceHostSpec(Model):
+    """What the administrator says of the node."""
+
+    paused: bool = Field(
+        default=False,
+        description="true: the agent looks and reports, and changes nothing: neither assigns nor releases.",
+    )
+    critical_overrides: Annotated[
+        tuple[CriticalOverride, ...],
+        Field(
+            max_length=64,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["device"]},
+        ),
+    ] = Field(
+        default=(),
+        description="Devices that may be assigned although the host needs them. Each is listed by its address; needs of"
+        " other guests are not lifted.",
+    )
+    release_orphans: Annotated[
+        tuple[Uid, ...], Field(max_length=1024, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field(
+        default=(),
+        description="UIDs from status.orphans whose devices shall be given back. A UID whose assignment exists is"
+        " left alone.",
+    )
 
 
 class NamedId(Model):
@@ -26,17 +75,21 @@ class SriovStatus(Model):
     num_vfs: int | None = Field(default=None, description="PF: how many VFs it has now.", alias="numVFs")
     pf: AddressText | None = Field(default=None, description="VF: address of its PF.")
     index: int | None = Field(default=None, description="VF: its index on the PF, from 0.")
+    pf_mac: Annotated[str, Field(max_length=17)] | None = Field(
+        default=None, alias="pfMAC", description="VF: permanent MAC address of its PF; absent if it cannot be read."
+    )
 
 
 class HolderStatus(Model):
     """Who has the device."""
 
-    kind: Literal["Guest", "Assignment", "HostDriver", "VFIO"] = Field(
-        description="Guest: in a guest's XML. Assignment: claimed by a DeviceAssignment. HostDriver: a driver of"
-        " the host. VFIO: bound to vfio-pci without a guest or an assignment."
+    kind: Literal["Guest", "Assignment", "Reservation", "Pool", "HostDriver", "VFIO"] = Field(
+        description="Guest: in a guest's XML. Assignment: claimed by a DeviceAssignment for a guest. Reservation: by"
+        " one without a guest. Pool: handed out by a libvirt network. HostDriver: a driver of the host. VFIO: bound to"
+        " vfio-pci for nobody that is known."
     )
     name: Annotated[str, Field(max_length=320)] = Field(
-        description="The guest's name, the assignment's namespace/name, or the driver's name."
+        description="Name of the guest, of the assignment or reservation (namespace/name), of the network or driver."
     )
 
 
@@ -53,6 +106,12 @@ class DeviceEntry(Model):
     driver: DriverName | None = Field(default=None, description="Kernel driver bound now; absent if none.")
     iommu_group: int | None = Field(default=None, description="IOMMU group; absent without an IOMMU.")
     numa_node: int | None = Field(default=None, description="NUMA node; absent if the host has none.")
+    serial: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="Serial number; absent if none can be read."
+    )
+    slot_path: Annotated[str, Field(max_length=128)] | None = Field(
+        default=None, description="The way from the root bus without bus numbers: 0000:00/1c.0/00.0."
+    )
     sriov: SriovStatus | None = Field(default=None, description="PF or VF; absent for other devices.")
     holder: HolderStatus | None = Field(default=None, description="Who has it; absent if nobody.")
     host_use: Annotated[str, Field(max_length=512)] | None = Field(
@@ -102,6 +161,9 @@ class OrphanEntry(Model):
     uid: Annotated[str, Field(max_length=64)] = Field(description="UID of the assignment that is gone.")
     assignment: Annotated[str, Field(max_length=320)] = Field(description="Its namespace/name.")
     address: AddressText = Field(description="The device that is still claimed.")
+    message: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="What its release (spec.releaseOrphans) waits for; absent if none was asked for."
+    )
 
 
 class DeviceHostStatus(Model):
@@ -109,8 +171,8 @@ class DeviceHostStatus(Model):
 
     conditions: Conditions = Field(
         default=(),
-        description="IOMMUReady, InterruptRemappingReady, VFIOReady, LibvirtReady: what assignments need, each with"
-        " what is missing and how to mend it.",
+        description="IOMMUReady, InterruptRemappingReady, VFIOReady, LibvirtReady, JournalReady: what assignments need,"
+        " each with what is missing and how to mend it. Paused and CriticalOverrides: what spec asks for, if it does.",
     )
     summary: Annotated[str, Field(max_length=128)] | None = Field(
         default=None, description="Counts for kubectl get: devices, groups, guests."
@@ -130,6 +192,7 @@ class DeviceHostStatus(Model):
 
 
 class DeviceHost(Model):
-    """The host PCI devices, IOMMU groups and guests of the node of the same name. Written by its agent."""
+    """The host PCI devices, IOMMU groups and guests of the node of the same name. Status is its agent's."""
 
+    spec: DeviceHostSpec | None = Field(default=None, description="What the administrator says of the node.")
     status: DeviceHostStatus | None = Field(default=None, description="What the agent sees.")

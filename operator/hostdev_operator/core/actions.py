@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .identity import Identity
 from .model import VFIO_DRIVER
 from .pci import PciAddress
 from .record import Record
@@ -21,13 +22,45 @@ class WriteRecord:
 
 @dataclass(frozen=True)
 class DetachDriver:
-    """Take a device from its host driver and bind it to vfio-pci (nodedev-detach)."""
+    """Take a device from its host driver and bind it to vfio-pci (nodedev-detach).
+
+    ``overridden``: the administrator allows it although the host needs the device.
+    """
 
     address: PciAddress
     driver: str
+    identity: Identity
+    overridden: bool = False
 
     def __str__(self) -> str:
-        return f"detach {self.address} from {self.driver} to {VFIO_DRIVER}"
+        return f"detach {self.address} from {self.driver or 'no driver'} to {VFIO_DRIVER}"
+
+
+@dataclass(frozen=True)
+class HostdevXml:
+    """A <hostdev> as we write it. ``unassigned``: the guest holds the device without seeing it."""
+
+    address: PciAddress
+    alias: str
+    managed: bool
+    driver: str | None = None
+    unassigned: bool = False
+
+
+@dataclass(frozen=True)
+class PlugHostdev:
+    """Add the hostdev to the running guest (attach-device --live); libvirt takes a managed one from its host driver.
+
+    ``overridden``: the administrator allows it although the host needs the device.
+    """
+
+    domain_uuid: str
+    hostdev: HostdevXml
+    identity: Identity
+    overridden: bool = False
+
+    def __str__(self) -> str:
+        return f"plug {self.hostdev.address} into running guest {self.domain_uuid}"
 
 
 @dataclass(frozen=True)
@@ -35,13 +68,26 @@ class AddHostdev:
     """Add the hostdev to the guest's persistent XML (attach-device --config)."""
 
     domain_uuid: str
-    address: PciAddress
-    alias: str
-    managed: bool
-    driver: str | None
+    hostdev: HostdevXml
+    identity: Identity
 
     def __str__(self) -> str:
-        return f"add {self.address} to the persistent XML of guest {self.domain_uuid}"
+        return f"add {self.hostdev.address} to the persistent XML of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class UnplugHostdev:
+    """Ask the running guest to let go of the hostdev (detach-device --live), and wait until it is out of the live XML.
+
+    HostError UnplugRejected or UnplugPending if it stays.
+    """
+
+    domain_uuid: str
+    address: PciAddress
+    alias: str | None
+
+    def __str__(self) -> str:
+        return f"unplug {self.address} from running guest {self.domain_uuid}"
 
 
 @dataclass(frozen=True)
@@ -80,4 +126,6 @@ class DropRecord:
         return f"drop the record of {self.uid}"
 
 
-Action = WriteRecord | DetachDriver | AddHostdev | RemoveHostdev | ReturnDriver | DropRecord
+Action = (
+    WriteRecord | DetachDriver | PlugHostdev | AddHostdev | UnplugHostdev | RemoveHostdev | ReturnDriver | DropRecord
+)

@@ -11,16 +11,15 @@ from ..api.deviceassignment import (
     GuestStatus,
     IommuGroupStatus,
     MemberStatus,
-    RecordMember,
-    RecordStatus,
 )
-from .checks import Refusal
+from . import reasons
+from .checks import Case, Refusal, is_overridden, lacking_slots, to_be_plugged
 from .conditions import ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
-from .intent import Intent
+from .intent import LIVE, NEXT_BOOT, Intent, Seen, Wish
 from .model import Guest, Observation, PciDevice, Role
-from .pci import PciAddress
-from .plan import not_held, our_hostdev
-from .record import Member, Record
+from .plan import not_held, our_hostdevs
+from .published import record_status, seen_status
+from .record import Record
 
 #: The reason of a condition that nobody worked on, since a check refused: the refusal itself is said once, by Planned.
 NOT_TRIED = "NotTried"
@@ -28,15 +27,17 @@ NOT_TRIED = "NotTried"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. At most one is set; none means that everything stands as asked.
+    """How a run ended; none set means that everything stands as asked.
 
     ``refused``: a check said no, or something is waited for: nothing was changed. ``failed``: an action failed;
-    what this run did was rolled back if ``rolled_back``.
+    what this run did was rolled back if ``rolled_back``. ``not_plugged``: all is well but that the running guest could
+    not take the device, which ``attach: Auto`` allows.
     """
 
     refused: Refusal | None = None
     failed: Refusal | None = None
     rolled_back: bool = False
+    not_plugged: Refusal | None = None
 
     @property
     def trouble(self) -> Refusal | None:
@@ -44,171 +45,199 @@ class Outcome:
         return self.refused or self.failed
 
 
-def assignment_status(intent: Intent, host: Observation, outcome: Outcome) -> DeviceAssignmentStatus:
+@dataclass(frozen=True)
+class _View:
+    """What the conditions are computed from; ``intent`` is None if it cannot be told which device is meant."""
+
+    wish: Wish
+    intent: Intent | None
+    host: Observation
+    outcome: Outcome
+
+    @property
+    def record(self) -> Record | None:
+        return self.host.records.get(self.wish.uid)
+
+    @property
+    def guest(self) -> Guest | None:
+        return self.host.guest(self.wish.domain_uuid) if self.wish.domain_uuid else None
+
+    @property
+    def device(self) -> PciDevice | None:
+        return self.host.devices.get(self.intent.address) if self.intent else None
+
+    @property
+    def name(self) -> str:
+        """How messages name the device."""
+        if self.intent:
+            return str(self.intent.address)
+        return str(self.record.address) if self.record else "the device"
+
+    @property
+    def guest_name(self) -> str:
+        if self.guest:
+            return self.guest.name
+        return (self.wish.spec.domain and self.wish.spec.domain.name) or self.wish.domain_uuid or ""
+
+    def missing(self, *, live: bool) -> bool:
+        """Whether the guest's live or persistent XML lacks something that it is to have."""
+        guest, intent = self.guest, self.intent
+        if guest is None:
+            return True
+        if intent is None or self.device is None:
+            return not our_hostdevs(guest, guest.live if live else guest.config, self.wish.uid, self.record)
+        case = Case(intent, self.record, self.host)
+        if live:
+            return bool(to_be_plugged(case))
+        ours = {h.address for h in our_hostdevs(guest, guest.config, self.wish.uid, self.record)}
+        return any(d.address not in ours for d in case.targets)
+
+
+def assignment_status(wish: Wish, intent: Intent | None, host: Observation, outcome: Outcome) -> DeviceAssignmentStatus:
     """The status without node, guest UUID and times: those are stamped by whoever writes it."""
-    record = host.records.get(intent.uid)
-    device = host.devices.get(intent.address)
-    guest = host.guest(intent.domain_uuid)
+    view = _View(wish, intent, host, outcome)
+    device, record = view.device, view.record
+    seen = _seen(view)
     return DeviceAssignmentStatus(
         device=_device(device) if device else None,
-        iommu_group=_group(device, host) if device else None,
+        identity=seen_status(seen) if seen else None,
+        iommu_group=_group(device, host, record) if device else None,
         record=record_status(record) if record else None,
-        guest=_guest(intent, guest, record) if guest else None,
-        conditions=_conditions(intent, host, outcome),
+        guest=_guest(view),
+        conditions=_conditions(view),
     )
 
 
-def _conditions(intent: Intent, host: Observation, outcome: Outcome) -> tuple[Condition, ...]:
-    record = host.records.get(intent.uid)
-    guest = host.guest(intent.domain_uuid)
-    parts = (
-        _planned(outcome),
-        _group_ready(intent, record, host, outcome),
-        _configured(intent, guest, record, outcome),
-    )
-    return (*parts, _attached(intent, guest, record), _ready(intent, guest, parts, outcome))
+def _seen(view: _View) -> Seen | None:
+    """The fingerprint as it was first seen, and where the device is now."""
+    device, record = view.device, view.record
+    known = Seen(record.address, record.identity) if record and record.identity else view.wish.seen
+    if device is None:
+        return known
+    return Seen(device.address, known.identity if known else device.identity)
 
 
-def _planned(outcome: Outcome) -> Condition:
-    if outcome.refused:
-        return condition(PLANNED, False, outcome.refused.reason, outcome.refused.message)
+def _conditions(view: _View) -> tuple[Condition, ...]:
+    parts = [_planned(view), _group_ready(view)]
+    if view.wish.domain_uuid is None:
+        return (*parts, _ready(view, parts))
+    parts.append(_configured(view))
+    attached = _attached(view)
+    wanted = [*parts, attached] if _must_be_live(view) else parts
+    return (*parts, attached, _ready(view, wanted))
+
+
+def _must_be_live(view: _View) -> bool:
+    return view.wish.spec.attach == LIVE and view.guest is not None and view.guest.active
+
+
+def _planned(view: _View) -> Condition:
+    refused = view.outcome.refused
+    if refused:
+        return condition(PLANNED, False, refused.reason, refused.message)
+    if view.device is None:
+        return condition(PLANNED, True, "ChecksPassed", "every check passed")
+    host = view.host
+    mine = {view.device.address, *(m.address for m in host.mates(view.device))}
+    lifted = [u for u in host.uses if u.address in mine and is_overridden(u, host)]
+    if lifted:
+        words = "; ".join(f"{u.address} {u.what}, overridden: {host.settings.overrides[u.address]}" for u in lifted)
+        return condition(PLANNED, True, "CriticalOverride", f"every other check passed; {words}")
     return condition(PLANNED, True, "ChecksPassed", "every check passed")
 
 
-def _group_ready(intent: Intent, record: Record | None, host: Observation, outcome: Outcome) -> Condition:
-    device = host.devices.get(intent.address)
+def _group_ready(view: _View) -> Condition:
+    record, device, outcome = view.record, view.device, view.outcome
     if record and device:
-        mates = host.mates(device)
+        mates = view.host.mates(device)
         if not not_held(device, mates, record):
-            return condition(
-                GROUP_READY,
-                True,
-                "Claimed",
-                f"IOMMU group {device.iommu_group} is claimed: {len(mates)} mate(s) of {device.address} held",
-            )
+            text = f"IOMMU group {device.iommu_group} is claimed: {len(mates)} mate(s) of {device.address} held"
+            return condition(GROUP_READY, True, "Claimed", text)
     if outcome.refused:
         return condition(GROUP_READY, False, NOT_TRIED, "a check refused: see Planned")
     if outcome.failed:
         undone = " Everything that was done before it was undone." if outcome.rolled_back else ""
         return condition(GROUP_READY, False, outcome.failed.reason, outcome.failed.message + undone)
-    return condition(GROUP_READY, False, "NotClaimed", f"the IOMMU group of {intent.address} is not claimed")
+    return condition(GROUP_READY, False, "NotClaimed", f"the IOMMU group of {view.name} is not claimed")
 
 
-def _configured(intent: Intent, guest: Guest | None, record: Record | None, outcome: Outcome) -> Condition:
-    if guest and our_hostdev(guest, guest.config, intent.uid, record):
-        return condition(
-            CONFIGURED,
-            True,
-            "InPersistentXML",
-            f"{intent.address} is in the persistent XML of guest {guest.name}",
-        )
+def _configured(view: _View) -> Condition:
+    outcome = view.outcome
+    if not view.missing(live=False):
+        text = f"{view.name} is in the persistent XML of guest {view.guest_name}"
+        return condition(CONFIGURED, True, "InPersistentXML", text)
     if outcome.refused:
         return condition(CONFIGURED, False, NOT_TRIED, "a check refused: see Planned")
     if outcome.failed:
         return condition(CONFIGURED, False, outcome.failed.reason, outcome.failed.message)
-    name = guest.name if guest else intent.domain_name or intent.domain_uuid
-    return condition(
-        CONFIGURED, False, "NotConfigured", f"{intent.address} is not in the persistent XML of guest {name}"
-    )
+    text = f"{view.name} is not in the persistent XML of guest {view.guest_name}"
+    return condition(CONFIGURED, False, "NotConfigured", text)
 
 
-def _attached(intent: Intent, guest: Guest | None, record: Record | None) -> Condition:
+def _attached(view: _View) -> Condition:
+    guest = view.guest
     if guest is None:
-        return condition(ATTACHED, False, "GuestNotFound", f"guest {intent.domain_uuid} is not defined here")
+        return condition(ATTACHED, False, "GuestNotFound", f"guest {view.wish.domain_uuid} is not defined here")
     if not guest.active:
         return condition(ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off")
-    if our_hostdev(guest, guest.live, intent.uid, record):
-        return condition(ATTACHED, True, "InLiveXML", f"guest {guest.name} runs with {intent.address}")
-    return condition(
-        ATTACHED,
-        False,
-        "PendingGuestRestart",
-        f"guest {guest.name} runs without {intent.address}; it gets it at its next boot: shut it down and start it",
-    )
+    if not view.missing(live=True):
+        return condition(ATTACHED, True, "InLiveXML", f"guest {guest.name} runs with {view.name}")
+    later = f"guest {guest.name} runs without {view.name}; it gets it at its next boot: shut it down and start it"
+    trouble = view.outcome.not_plugged or (view.outcome.trouble if view.wish.spec.attach == LIVE else None)
+    if trouble:
+        return condition(ATTACHED, False, trouble.reason, f"{trouble.message}; {later}")
+    lack = lacking_slots(Case(view.intent, view.record, view.host)) if view.intent and view.device else None
+    if lack and view.wish.spec.attach != NEXT_BOOT:
+        return condition(ATTACHED, False, reasons.NO_GUEST_PCI_SLOT, f"{later}; it cannot be plugged in: {lack}")
+    return condition(ATTACHED, False, "PendingGuestRestart", later)
 
 
-def _ready(intent: Intent, guest: Guest | None, parts: tuple[Condition, ...], outcome: Outcome) -> Condition:
-    if outcome.trouble:
-        return condition(READY, False, outcome.trouble.reason, outcome.trouble.message)
-    missing = next((c for c in parts if c.status != "True"), None)
+def _ready(view: _View, wanted: list[Condition]) -> Condition:
+    trouble = view.outcome.trouble
+    if trouble:
+        return condition(READY, False, trouble.reason, trouble.message)
+    missing = next((c for c in wanted if c.status != "True"), None)
     if missing:
         return condition(READY, False, missing.reason, missing.message)
-    name = guest.name if guest else intent.domain_uuid
+    if view.wish.domain_uuid is None:
+        return condition(READY, True, "Reserved", f"{view.name} is reserved: its IOMMU group is held for nobody")
     return condition(
-        READY,
-        True,
-        "Assigned",
-        f"{intent.address} is assigned to guest {name} and its IOMMU group is claimed",
+        READY, True, "Assigned", f"{view.name} is assigned to guest {view.guest_name} and its IOMMU group is claimed"
     )
-
-
-def _hex(number: int) -> str:
-    return f"0x{number:04x}"
 
 
 def _device(device: PciDevice) -> DeviceStatus:
     return DeviceStatus(
         address=str(device.address),
         name=device.address.libvirt_name,
-        vendor_id=_hex(device.vendor),
-        product_id=_hex(device.product),
+        vendor_id=f"0x{device.vendor:04x}",
+        product_id=f"0x{device.product:04x}",
         driver=device.driver,
     )
 
 
-def _group(device: PciDevice, host: Observation) -> IommuGroupStatus | None:
+def _group(device: PciDevice, host: Observation, record: Record | None) -> IommuGroupStatus | None:
     if device.iommu_group is None:
         return None
+    targets = record.targets if record else {device.address}
 
     def role(member: PciDevice) -> str:
         if member.role is not Role.ENDPOINT:
             return "Bridge"
-        return "Device" if member.address == device.address else "Mate"
+        return "Device" if member.address == device.address or member.address in targets else "Mate"
 
     members = [{"address": str(m.address), "role": role(m), "driver": m.driver} for m in host.group_of(device)]
     return IommuGroupStatus(number=device.iommu_group, members=tuple(MemberStatus.model_validate(m) for m in members))
 
 
-def _guest(intent: Intent, guest: Guest, record: Record | None) -> GuestStatus:
-    config = our_hostdev(guest, guest.config, intent.uid, record)
-    live = our_hostdev(guest, guest.live, intent.uid, record)
+def _guest(view: _View) -> GuestStatus | None:
+    guest = view.guest
+    if guest is None:
+        return None
     return GuestStatus(
         name=guest.name,
         active=guest.active,
-        alias=intent.alias,
-        persistent=config is not None,
-        live=live is not None,
-    )
-
-
-def record_status(record: Record) -> RecordStatus:
-    """The record's published copy."""
-    return RecordStatus(
-        sequence=record.sequence,
-        address=str(record.address),
-        domain_uuid=record.domain_uuid,
-        domain_name=record.domain_name,
-        managed=record.managed,
-        members=tuple(
-            RecordMember(address=str(m.address), vendor_id=_hex(m.vendor), product_id=_hex(m.product), driver=m.driver)
-            for m in record.members
-        ),
-    )
-
-
-def record_from_status(copy: RecordStatus, uid: str, namespace: str, name: str) -> Record:
-    """The record from its published copy, for a node that lost its state directory; ValueError if it is malformed."""
-    return Record(
-        uid=uid,
-        namespace=namespace,
-        name=name,
-        address=PciAddress.parse(copy.address),
-        domain_uuid=copy.domain_uuid,
-        domain_name=copy.domain_name,
-        managed=copy.managed,
-        members=tuple(
-            Member(PciAddress.parse(m.address), int(m.vendor_id, 16), int(m.product_id, 16), m.driver)
-            for m in copy.members
-        ),
-        sequence=copy.sequence,
+        alias=f"ua-hostdev-{view.wish.uid}",
+        persistent=bool(our_hostdevs(guest, guest.config, view.wish.uid, view.record)),
+        live=bool(our_hostdevs(guest, guest.live, view.wish.uid, view.record)),
     )

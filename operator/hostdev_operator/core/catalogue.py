@@ -1,53 +1,135 @@
-"""Renders docs/conditions.md from the failure catalogue."""
+"""Renders docs/conditions.md and docs/troubleshooting.md from the failure catalogue."""
 
 from __future__ import annotations
 
-from .reasons import CATALOGUE
+from pathlib import Path
 
-_HEAD = """# Conditions and reasons
+from .reasons import CATALOGUE, TOPICS, Reason
 
-Generated from operator/hostdev_operator/core/reasons.py by `make crds`; do not edit.
+_CONDITIONS = """# Conditions and reasons
+
+Generated from operator/hostdev_operator/core by `make crds`; do not edit. What to do about a reason:
+[troubleshooting.md](troubleshooting.md).
 
 A DeviceAssignment has these conditions:
 
 | condition | True means |
 |---|---|
 | Accepted | the controller bound it to a node and pinned the guest's UUID |
-| Planned | every check passed |
-| GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci |
+| Planned | every check passed; reason CriticalOverride: except for a need of the host that an administrator lifted \
+(DeviceHost `spec.criticalOverrides`), which the message names |
+| GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest |
 | Configured | the device is in the guest's persistent XML |
-| Attached | the running guest has the device; False/GuestShutOff and False/PendingGuestRestart are no faults |
-| Ready | host and persistent XML stand as asked |
+| Attached | the running guest has the device |
+| Ready | host and persistent XML stand as asked; with `attach: Live` a running guest has the device as well |
 
-Reasons of states that are no faults: GuestShutOff and PendingGuestRestart (Attached), NotTried, NotClaimed and
-NotConfigured (what a refusal left undone; the refusal stands in Planned), UnsafeInterruptsAllowed and CannotTell
-(DeviceHost). Every other reason of a condition that is not True is a row of the catalogue below; the message names the
-device, its holder and the next step. "Heals" says when it is tried again.
+A reservation (no `spec.domain`) has no Configured and no Attached. Attached is False for one of these reasons; Ready
+needs Attached only with `attach: Live`, and only while the guest runs:
 
-## Ways out
+| reason | why the guest does not have the device | what gives it the device |
+|---|---|---|
+| GuestShutOff | it is off; no fault | its next start |
+| PendingGuestRestart | it has run since before the device was in its persistent XML; no fault | shut it off, start it |
+| [NoGuestPCISlot](troubleshooting.md#noguestpcislot) | hot plug finds no slot for it | shut it off, start it |
+| another one of the catalogue | the guest is gone, or plugging failed (`attach` Auto or Live) | see there |
 
-- **A deletion that waits.** `kubectl describe` says for what: most often for the guest to be shut off.
-- **BindFailed.** Load the driver that the message names (`modprobe`); it is tried again with growing delays.
-- **DetachBlocked, ReattachBlocked.** The kernel waits for something that holds the device (`dmesg`, processes in state
-  D). Nothing else is tried on it meanwhile; other devices go on. Often only a reboot of the host ends it.
-- **An orphan** (DeviceHost, `status.orphans`): its assignment is gone from the API without a release, as after an etcd
-  restore. Its group stays claimed. If the assignment shall not come back: stop the agent; remove the hostdev with the
-  alias `ua-hostdev-<uid>` from the guest's XML; `virsh nodedev-reattach` each member that the record
-  `assignments/<uid>.json` in the state directory lists with a driver; delete that file; start the agent.
-- **The node is gone for good.** Nobody is left to release. Remove the finalizer `hostdev.dev/release` by hand, only if
-  the node cannot come back with the guest running.
+A DeviceHost has these conditions:
+
+| condition | True means |
+|---|---|
+| IOMMUReady | the IOMMU is on, and devices have groups |
+| InterruptRemappingReady | no guest can inject interrupts; False with UnsafeInterruptsAllowed: the risk was accepted; \
+Unknown with CannotTell: this machine does not tell |
+| VFIOReady | the vfio-pci driver is loaded |
+| LibvirtReady | libvirt answers |
+| JournalReady | all records of the journal can be read; without that nothing is changed |
+| Paused | `spec.paused` is set: the agent looks and reports, and changes nothing; absent otherwise |
+| CriticalOverrides | `spec.criticalOverrides` is set: these devices may be taken from the host; absent otherwise |
+
+Other reasons that are no faults: NotTried, NotClaimed and NotConfigured (what a refusal left undone; the refusal stands
+in Planned). Every other reason of a condition that is not True is a row of the catalogue. The message names the device,
+its holder and the next step. "Tried again" is when it heals by itself, once its cause is gone.
 
 ## Catalogue
 
-| reason | meaning | heals | words of libvirt or the kernel |
-|---|---|---|---|
+| reason | meaning | tried again |
+|---|---|---|
+"""
+
+_TROUBLESHOOTING = """# Troubleshooting
+
+Generated from operator/hostdev_operator/core by `make crds`; do not edit.
+
+## How to read what is wrong
+
+1. `kubectl get deviceassignment -A` shows Ready and its reason. `kubectl describe deviceassignment NAME -n NAMESPACE`
+   shows all conditions and, below them, the events: one for each change of a condition. Read the first condition that
+   is not True, in the order Accepted, Planned, GroupReady, Configured, Attached, Ready: the others follow from it. Its
+   message names the device, its holder and the next step; its reason is a heading of this page.
+2. `kubectl get devicehost NODE -o yaml` shows what the agent of that node sees: whether IOMMU, VFIO and libvirt work
+   (`status.conditions`), each device with its driver, its holder and the host's use of it (`status.devices`), the
+   groups, the guests, and claims whose assignment is gone (`status.orphans`).
+3. If a condition's `observedGeneration` is less than `metadata.generation`, nobody has looked at the change yet: see
+   the pods and logs of the controller and of the node's agent.
+
+When you have mended a cause, it is tried again as the reason's entry says. Of an assignment that is bound to a node
+only `spec.attach` and `spec.detach` can be changed: for anything else delete it and make a new one.
+
+In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME a guest or an assignment. `virsh`,
+`lspci`, `dmesg`, `modprobe` and the like are for a root shell on the node.
+
+## Ways out
+
+- **A deletion waits.** `kubectl describe` says for what: most often for the guest to be shut off
+  ([GuestRunning](#guestrunning)), or for its answer ([UnplugPending](#unplugpending)).
+- **Stop all changes on a node:** `kubectl patch devicehost NODE --type merge -p '{"spec":{"paused":true}}'`. Guests
+  keep what they have.
+- **An orphan** (DeviceHost, `status.orphans`): its assignment is gone from the API without a release, as after an etcd
+  restore. Its group stays claimed. If the assignment shall not come back, release the orphan:
+  `kubectl patch devicehost NODE --type merge -p '{"spec":{"releaseOrphans":["<uid>"]}}'`
+  The list replaces the one before. The orphan's `message` says what the release waits for; when it is done, the
+  orphan is no longer listed. By hand, if the agent cannot do it: stop the agent; remove each hostdev whose alias
+  begins with `ua-hostdev-<uid>` from the guest's XML; `virsh nodedev-reattach` each member that the record
+  `assignments/<uid>.json` in the state directory lists with a driver; delete that file; start the agent.
+- **The node is gone for good.** Nobody is left to release. Remove the finalizer `hostdev.dev/release` by hand
+  (`kubectl edit deviceassignment NAME`), only if the node cannot come back with the guest running.
 """
 
 
-def render() -> str:
-    """The whole page."""
+def conditions() -> str:
+    """docs/conditions.md."""
     rows = (
-        f"| {r.name} | {r.meaning} | {r.retry} | {', '.join(f'`{w}`' for w in r.words) or '-'} |\n"
-        for r in CATALOGUE.values()
+        f"| [{r.name}](troubleshooting.md#{r.name.lower()}) | {r.meaning} | {r.retry} |\n" for r in CATALOGUE.values()
     )
-    return _HEAD + "".join(rows)
+    return _CONDITIONS + "".join(rows)
+
+
+def troubleshooting() -> str:
+    """docs/troubleshooting.md."""
+    parts = [_TROUBLESHOOTING]
+    for topic in TOPICS:
+        parts.append(f"\n## {topic}\n")
+        parts += [_entry(reason) for reason in CATALOGUE.values() if reason.topic == topic]
+    return "".join(parts)
+
+
+def render() -> dict[str, str]:
+    """File name -> text of everything in docs/ that is generated."""
+    return {"conditions.md": conditions(), "troubleshooting.md": troubleshooting()}
+
+
+def write(folder: Path) -> None:
+    """Write the generated files of docs/ anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in render().items():
+        (folder / name).write_text(text)
+
+
+def _entry(reason: Reason) -> str:
+    """One entry: heading (the anchor), meaning, what to do, when it heals, the words that lead here."""
+    words = ", ".join(f"`{word}`" for word in reason.words)
+    said = f"- Said by libvirt, QEMU or the kernel: {words}\n" if words else ""
+    return (
+        f"\n### {reason.name}\n\n{reason.meaning}\n\n"
+        f"- What to do: {reason.remedy}\n- Tried again: {reason.retry}.\n{said}"
+    )

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import reasons
-from .intent import Intent
-from .model import Guest, Observation, PciDevice, Role
+from .intent import ALIAS_PREFIX, ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent, is_alias_of
+from .model import Guest, Observation, PciDevice, Role, Use
+from .pci import PciAddress
 from .reasons import Reason
 from .record import Record
 
@@ -42,12 +43,38 @@ class Case:
         """The other endpoints of its group."""
         return self.host.mates(self.device)
 
+    @property
+    def guest(self) -> Guest | None:
+        """The guest; None for a reservation, and if it is not there."""
+        return self.host.guest(self.intent.domain_uuid) if self.intent.domain_uuid else None
+
+    @property
+    def targets(self) -> tuple[PciDevice, ...]:
+        """The endpoints that the guest gets: none for a reservation; not those that it has by another hand."""
+        if self.intent.is_reservation:
+            return ()
+        if self.intent.group_policy != ASSIGN_ALL:
+            return (self.device,)
+        guest = self.guest
+        theirs = {
+            h.address
+            for h in (guest.config if guest else ())
+            if not is_alias_of(h.alias, self.intent.uid)
+            and not (self.record and h.address in self.record.targets and not is_anothers(h.alias))
+        }
+        theirs |= {r.address for uid, r in self.host.records.items() if uid != self.intent.uid}
+        return (self.device, *(d for d in self.mates if d.address not in theirs))
+
+
+def is_anothers(alias: str | None) -> bool:
+    """Whether it is an assignment's alias; asked after one's own."""
+    return alias is not None and alias.startswith(ALIAS_PREFIX)
+
 
 def guest_exists(case: Case) -> Refusal | None:
     """The guest of the pinned UUID must be there, with a persistent definition."""
-    intent = case.intent
-    guest = case.host.guest(intent.domain_uuid)
-    if guest and guest.persistent:
+    intent, guest = case.intent, case.guest
+    if intent.is_reservation or (guest and guest.persistent):
         return None
     if guest:
         return Refusal(
@@ -70,27 +97,29 @@ def guest_exists(case: Case) -> Refusal | None:
     )
 
 
-def device_exists(case: Case) -> Refusal | None:
-    """The address must name a device of this host."""
-    if case.intent.address in case.host.devices:
-        return None
-    return Refusal(
-        reasons.DEVICE_NOT_FOUND,
-        f"there is no PCI device at {case.intent.address} on this node; compare with lspci -D or the DeviceHost",
-    )
-
-
-def same_device(case: Case) -> Refusal | None:
-    """A recorded endpoint must still be the device that was recorded."""
+def same_mates(case: Case) -> Refusal | None:
+    """A recorded mate must still be the device that was recorded; the device itself was found by its fingerprint."""
     for member in case.record.members if case.record else ():
-        device = case.host.devices.get(member.address)
-        if device and (device.vendor, device.product) != (member.vendor, member.product):
+        other = case.host.devices.get(member.address)
+        if other and other.address != case.intent.address and not member.identity.same(other.identity):
+            if any(member.identity.same(d.identity) for d in case.host.group_of(case.device)):
+                continue  # it has only another address now
             return Refusal(
                 reasons.IDENTITY_CHANGED,
-                f"{device.label} is not the device [{member.vendor:04x}:{member.product:04x}] that was claimed at"
-                f" {member.address}; delete the assignment and make a new one",
+                f"{other.label} {other.identity} is not the device {member.identity} that was claimed at"
+                f" {member.address}; put that one back, or delete the assignment and make a new one",
             )
     return None
+
+
+def not_paused(case: Case) -> Refusal | None:
+    """The administrator's stop."""
+    if not case.host.settings.paused:
+        return None
+    return Refusal(
+        reasons.PAUSED,
+        f"{case.device.label} is not changed: the node is paused; set spec.paused of its DeviceHost to false",
+    )
 
 
 def is_endpoint(case: Case) -> Refusal | None:
@@ -138,14 +167,16 @@ def device_is_free(case: Case) -> Refusal | None:
             f" remove it there first (virsh detach-device {guest.name} FILE --config)",
         )
     for record in _foreign_records(case):
-        if record.covers(device.address):
+        if record.covers(device.address) and not _shared(case, record, device.address):
             is_mate = record.address != device.address
             how = f"as a group mate of {record.address}" if is_mate else "as its device"
             return Refusal(
                 reasons.GROUP_IN_USE if is_mate else reasons.DEVICE_IN_USE,
-                f"{device.label} is claimed by assignment {record.owner} for guest {record.domain_name} ({how});"
+                f"{device.label} is claimed by assignment {record.owner} {record.purpose} ({how});"
                 " a group cannot be split: delete that one first",
             )
+    if pool := _pool(case, device.address):
+        return Refusal(reasons.DEVICE_IN_USE, f"{device.label} is a VF that {pool}")
     if device.num_vfs:
         return Refusal(
             reasons.DEVICE_IN_USE,
@@ -155,28 +186,67 @@ def device_is_free(case: Case) -> Refusal | None:
 
 
 def mates_are_free(case: Case) -> Refusal | None:
-    """A group is never split between guests."""
+    """A group is never split between guests. The same guest may have other endpoints of the group as well."""
     for mate in case.mates:
         group = f"{mate.label}, in IOMMU group {mate.iommu_group} together with {case.device.address},"
         for guest in case.host.holders(mate.address):
+            if guest.uuid == case.intent.domain_uuid:
+                continue
             return Refusal(
                 reasons.GROUP_IN_USE,
                 f"{group} is in the XML of guest {_name(guest)}; a group cannot be split: remove it there first, or"
                 f" give {case.device.address} to nobody else",
             )
         for record in _foreign_records(case):
-            if record.covers(mate.address):
+            if record.covers(mate.address) and not _shared(case, record, case.device.address):
                 return Refusal(
                     reasons.GROUP_IN_USE,
-                    f"{group} is claimed by assignment {record.owner} for guest {record.domain_name}; a group cannot"
+                    f"{group} is claimed by assignment {record.owner} {record.purpose}; a group cannot"
                     " be split: delete that assignment first",
                 )
+        if pool := _pool(case, mate.address):
+            return Refusal(reasons.GROUP_IN_USE, f"{group} is a VF that {pool}")
         if mate.num_vfs:
             return Refusal(
                 reasons.GROUP_IN_USE,
                 f"{group} is a PF with {mate.num_vfs} VFs that would vanish; set its VF count to 0 first",
             )
     return None
+
+
+def _shared(case: Case, record: Record, address: PciAddress) -> bool:
+    """Whether another assignment's claim leaves the device to this one: the same guest, and not that one's own device.
+
+    One that claims the group anew takes nothing that the other one has given to the guest, either.
+    """
+    if record.domain_uuid is None or record.domain_uuid != case.intent.domain_uuid:
+        return False
+    return address != record.address if case.record else address not in record.targets
+
+
+def _pool(case: Case, address: PciAddress) -> str | None:
+    for pool in case.host.pools:
+        if address in pool.addresses:
+            return (
+                f"libvirt network {pool.name} hands out; take it out of that network first, or give the guest an"
+                " interface of the network"
+            )
+    return None
+
+
+def mates_need_nothing(case: Case) -> Refusal | None:
+    """RequireFree: no mate is taken from the host."""
+    if case.intent.group_policy != REQUIRE_FREE:
+        return None
+    bound = [m for m in case.mates if m.on_host_driver]
+    if not bound:
+        return None
+    names = ", ".join(f"{m.label} (driver {m.driver})" for m in bound)
+    return Refusal(
+        reasons.GROUP_NOT_FREE,
+        f"{case.device.label} shares IOMMU group {case.device.iommu_group} with {names}: groupPolicy RequireFree takes"
+        " nothing from the host; unbind them (virsh nodedev-detach), or use DetachUnused or AssignAll",
+    )
 
 
 def host_can_spare_it(case: Case) -> Refusal | None:
@@ -189,7 +259,7 @@ def host_can_spare_it(case: Case) -> Refusal | None:
         )
     for device in (case.device, *case.mates):
         for use in case.host.uses:
-            if use.address == device.address:
+            if use.address == device.address and not is_overridden(use, case.host):
                 mate = "" if device is case.device else f", a group mate of {case.device.address},"
                 return Refusal(
                     reasons.HOST_CRITICAL,
@@ -197,6 +267,57 @@ def host_can_spare_it(case: Case) -> Refusal | None:
                     " move that use elsewhere first",
                 )
     return None
+
+
+def is_overridden(use: Use, host: Observation) -> bool:
+    """Whether the administrator allows to take the device all the same (DeviceHost spec.criticalOverrides)."""
+    return use.address in host.settings.overrides and not use.by_guest
+
+
+def host_does_not_use_it(case: Case) -> Refusal | None:
+    """Of a claim that stands: a managed device is the host's while its guest is off, and may come to be needed."""
+    guest = case.guest
+    for device in case.targets if guest and not guest.active else ():
+        for use in case.host.uses:
+            if device.on_host_driver and use.address == device.address and not is_overridden(use, case.host):
+                return Refusal(
+                    reasons.HOST_USING,
+                    f"guest {guest.name if guest else ''} is off, and {device.label} {use.what} now: the guest's next"
+                    " start takes it away from the host; move that use elsewhere, or delete the assignment",
+                )
+    return None
+
+
+def guest_has_a_slot(case: Case) -> Refusal | None:
+    """attach: Live. Hot plug adds no controllers, so nothing is detached for a guest that cannot take the device."""
+    guest = case.guest
+    lack = lacking_slots(case)
+    if case.intent.attach != LIVE or lack is None or guest is None:
+        return None
+    return Refusal(
+        reasons.NO_GUEST_PCI_SLOT,
+        f"{case.device.label} cannot be plugged into running guest {guest.name}: {lack}; use attach: Auto or NextBoot,"
+        " and add a controller to its persistent XML for the next boot",
+    )
+
+
+def to_be_plugged(case: Case) -> tuple[PciDevice, ...]:
+    """What the running guest does not have yet."""
+    guest = case.guest
+    if guest is None or not guest.active:
+        return ()
+    return tuple(d for d in case.targets if all(h.address != d.address for h in guest.live))
+
+
+def lacking_slots(case: Case) -> str | None:
+    """What the running guest lacks to take the rest; None if it fits. Unassigned mates need no slot."""
+    guest = case.guest
+    if guest is None:
+        return None
+    hidden = case.intent.unassigned_mates
+    seen = [d for d in to_be_plugged(case) if d.address == case.intent.address or not hidden]
+    express = sum(d.express for d in seen)
+    return guest.slots.lack(express=express, conventional=len(seen) - express)
 
 
 def group_is_viable(case: Case) -> Refusal | None:
@@ -213,17 +334,22 @@ def group_is_viable(case: Case) -> Refusal | None:
 
 Check = Callable[[Case], Refusal | None]
 #: These say whether there is anything to talk about.
-SUBJECTS: tuple[Check, ...] = (guest_exists, device_exists, same_device)
+SUBJECTS: tuple[Check, ...] = (guest_exists, same_mates)
 #: These stand before the first change.
 CHECKS: tuple[Check, ...] = (
+    not_paused,
     is_endpoint,
     iommu_is_on,
     interrupts_are_remapped,
     device_is_free,
     mates_are_free,
+    mates_need_nothing,
     host_can_spare_it,
     group_is_viable,
+    guest_has_a_slot,
 )
+#: These are asked of a claim that stands.
+STANDING: tuple[Check, ...] = (mates_need_nothing, host_does_not_use_it)
 
 
 def first_refusal(case: Case, checks: tuple[Check, ...]) -> Refusal | None:

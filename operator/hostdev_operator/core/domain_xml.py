@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from lxml import etree
 
-from .actions import AddHostdev
+from .actions import HostdevXml
+from .guest_slots import free_slots
 from .model import Guest, Hostdev
 from .pci import PciAddress
+from .slots import Slots
 
 # Domain XML is made by whoever may define guests: no entities, no network, no DTD.
 Element = etree._Element  # noqa: SLF001 - lxml's own type has no public name
@@ -77,14 +80,12 @@ def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
 def block_paths(domain: Element) -> frozenset[str]:
     """What of the host's block storage serves as disks, below backing stores and mirrors too.
 
-    Paths such as /dev/disk/by-id/x; and, as text that no path can be, what cannot be followed: volumes of storage
-    pools and SCSI devices that are passed through. QEMU's own iSCSI needs no controller. USB devices are left out.
+    Paths such as /dev/disk/by-id/x; and, as text that no path can be, SCSI devices that are passed through, which
+    cannot be followed. QEMU's own iSCSI needs no controller. USB devices are left out.
     """
     found = set(_texts(domain, "devices/disk//source/@dev"))
     files = _texts(domain, "devices/disk//source/@file[starts-with(., '/dev/')]")
     found.update(path for path in files if not path.startswith("/dev/shm/"))  # noqa: S108 - a prefix, not a file
-    for source in _elements(domain, "devices/disk//source[@pool]"):
-        found.add(f"volume {source.get('volume') or ''} of pool {source.get('pool')}")
     for source in _elements(domain, "devices/hostdev[@type='scsi' or @type='scsi_host']/source"):
         if source.get("protocol") != "iscsi":
             adapter = source.find("adapter")
@@ -93,7 +94,12 @@ def block_paths(domain: Element) -> frozenset[str]:
     return frozenset(found)
 
 
-def interface_names(domain: Element, networks: dict[str, frozenset[str]]) -> frozenset[str]:
+def volume_pools(domain: Element) -> frozenset[str]:
+    """The storage pools whose volumes serve as disks."""
+    return frozenset(_texts(domain, "devices/disk//source/@pool"))
+
+
+def interface_names(domain: Element, networks: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """The host's bridges and netdevs that carry the guest's NICs, those of its libvirt networks included."""
     names = set(_texts(domain, "devices/interface[@type='bridge']/source/@bridge"))
     names.update(_texts(domain, "devices/interface[@type='direct']/source/@dev"))
@@ -102,14 +108,33 @@ def interface_names(domain: Element, networks: dict[str, frozenset[str]]) -> fro
     return frozenset(names)
 
 
-def network_interfaces(text: str) -> tuple[str, frozenset[str]]:
-    """A network's name, and the host's interfaces under it: its bridge, and those that it forwards to."""
-    network = parse(text)
-    names = _texts(network, "bridge/@name | forward/@dev | forward/interface/@dev")
-    return network.findtext("name") or "", frozenset(names)
+@dataclass(frozen=True)
+class NetworkXml:
+    """A libvirt network. ``interfaces``: its bridge, and the host's netdevs that it forwards to.
+
+    One that hands out VFs (forward mode hostdev) has their ``addresses``, or the netdevs of their ``pfs``.
+    """
+
+    name: str
+    interfaces: frozenset[str]
+    hands_out_vfs: bool = False
+    pfs: frozenset[str] = frozenset()
+    addresses: frozenset[PciAddress] = frozenset()
 
 
-def guest(xml: GuestXml, networks: dict[str, frozenset[str]]) -> Guest:
+def network(text: str) -> NetworkXml:
+    """One network from its XML."""
+    tree = parse(text)
+    if _elements(tree, "forward[@mode='hostdev']"):
+        found = (_address(e) for e in _elements(tree, "forward/address[@type='pci']"))
+        addresses = frozenset(a for a in found if a)
+        pfs = frozenset(_texts(tree, "forward/pf/@dev"))
+        return NetworkXml(tree.findtext("name") or "", frozenset(), True, pfs, addresses)
+    names = _texts(tree, "bridge/@name | forward/@dev | forward/interface/@dev")
+    return NetworkXml(tree.findtext("name") or "", frozenset(names))
+
+
+def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
     """One guest from its live and persistent XML."""
     live = parse(xml.live) if xml.live else None
     config = parse(xml.config) if xml.config else None
@@ -122,8 +147,17 @@ def guest(xml: GuestXml, networks: dict[str, frozenset[str]]) -> Guest:
         live=hostdevs(live) if live is not None else (),
         config=hostdevs(config) if config is not None else (),
         block_paths=frozenset().union(*(block_paths(d) for d in both)),
+        volume_pools=frozenset().union(*(volume_pools(d) for d in both)),
         interfaces=frozenset().union(*(interface_names(d, networks) for d in both)),
+        run=_run(live),
+        slots=free_slots(live) if live is not None else Slots(),
     )
+
+
+def _run(live: Element | None) -> int | None:
+    """Libvirt's id of a running domain."""
+    number = live.get("id") if live is not None else None
+    return int(number) if number is not None and number.isdigit() else None
 
 
 def node_device_names(text: str) -> tuple[str | None, str | None]:
@@ -144,14 +178,16 @@ def _source_address(address: PciAddress) -> dict[str, str]:
     }
 
 
-def hostdev_xml(action: AddHostdev) -> str:
-    """The <hostdev> that an action adds. Built as a tree, so that no name can inject markup."""
-    hostdev = etree.Element("hostdev", mode="subsystem", type="pci", managed="yes" if action.managed else "no")
-    if action.driver:
-        etree.SubElement(hostdev, "driver", name=action.driver)
+def hostdev_xml(wanted: HostdevXml) -> str:
+    """The <hostdev> that is added to a guest. Built as a tree, so that no name can inject markup."""
+    hostdev = etree.Element("hostdev", mode="subsystem", type="pci", managed="yes" if wanted.managed else "no")
+    if wanted.driver:
+        etree.SubElement(hostdev, "driver", name=wanted.driver)
     source = etree.SubElement(hostdev, "source")
-    etree.SubElement(source, "address", _source_address(action.address))
-    etree.SubElement(hostdev, "alias", name=action.alias)
+    etree.SubElement(source, "address", _source_address(wanted.address))
+    etree.SubElement(hostdev, "alias", name=wanted.alias)
+    if wanted.unassigned:
+        etree.SubElement(hostdev, "address", type="unassigned")
     return str(etree.tostring(hostdev, encoding="unicode"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..api.common import Condition
 from ..api.devicehost import (
@@ -26,14 +27,27 @@ from .record import Record
 Names = Mapping[PciAddress, tuple[str | None, str | None]]
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What could not be read, and why; None: all is well."""
+
+    libvirt: str | None = None
+    journal: str | None = None
+
+
 def host_status(
-    host: Observation, names: Names, orphans: tuple[Record, ...], libvirt_trouble: str | None
+    host: Observation, names: Names, orphans: tuple[Record, ...], waits: Mapping[str, str], trouble: Trouble
 ) -> DeviceHostStatus:
-    """The status without times. ``names`` are vendor and product names; ``libvirt_trouble`` None means it answers."""
+    """The status without times. ``names``: of vendors and products; ``waits``: what the release of orphans waits for."""
     devices = sorted(host.devices.values(), key=lambda d: d.address)
     counts = f"{len(devices)} devices, {len(host.groups)} groups, {len(host.guests)} guests"
     return DeviceHostStatus(
-        conditions=(*_platform_conditions(host.platform), _libvirt(libvirt_trouble)),
+        conditions=(
+            *_platform_conditions(host.platform),
+            _libvirt(trouble.libvirt),
+            _journal(trouble.journal),
+            *_settings(host),
+        ),
         summary=counts,
         devices=tuple(_device(d, host, names) for d in devices),
         groups=tuple(
@@ -44,7 +58,10 @@ def host_status(
             for number, members in host.groups.items()
         ),
         guests=tuple(_guest(g) for g in sorted(host.guests, key=lambda g: g.name)),
-        orphans=tuple(OrphanEntry(uid=r.uid, assignment=r.owner, address=str(r.address)) for r in orphans),
+        orphans=tuple(
+            OrphanEntry(uid=r.uid, assignment=r.owner, address=str(r.address), message=waits.get(r.uid))
+            for r in orphans
+        ),
     )
 
 
@@ -105,14 +122,36 @@ def _libvirt(trouble: str | None) -> Condition:
     )
 
 
+def _journal(trouble: str | None) -> Condition:
+    if trouble is None:
+        return condition("JournalReady", True, "Readable", "all records can be read")
+    return condition("JournalReady", False, reasons.STATE_DIRECTORY_FAILED, f"{trouble}; nothing is changed until then")
+
+
+def _settings(host: Observation) -> tuple[Condition, ...]:
+    """What the administrator asks for, where it is not the usual."""
+    found = []
+    if host.settings.paused:
+        text = "spec.paused is true: the agent looks and reports, and changes nothing"
+        found.append(condition("Paused", True, reasons.PAUSED, text))
+    if host.settings.overrides:
+        listed = "; ".join(f"{a}: {reason}" for a, reason in sorted(host.settings.overrides.items()))
+        text = f"these may be taken although the host needs them: {listed}"
+        found.append(condition("CriticalOverrides", True, "CriticalOverride", text))
+    return tuple(found)
+
+
 def holder(device: PciDevice, host: Observation) -> HolderStatus | None:
-    """Who has a device: a guest before an assignment before a driver of the host."""
+    """Who has a device: a guest before an assignment before a pool before a driver of the host."""
     guests = host.holders(device.address)
     if guests:
         return HolderStatus(kind="Guest", name=guests[0].name)
     record = next((r for _, r in sorted(host.records.items()) if r.covers(device.address)), None)
     if record:
-        return HolderStatus(kind="Assignment", name=record.owner)
+        return HolderStatus(kind="Assignment" if record.domain_uuid else "Reservation", name=record.owner)
+    pool = next((p for p in host.pools if device.address in p.addresses), None)
+    if pool:
+        return HolderStatus(kind="Pool", name=pool.name)
     if is_vfio(device.driver):
         return HolderStatus(kind="VFIO", name=device.driver or "")
     return HolderStatus(kind="HostDriver", name=device.driver) if device.driver else None
@@ -130,6 +169,8 @@ def _device(device: PciDevice, host: Observation, names: Names) -> DeviceEntry:
         driver=device.driver,
         iommu_group=device.iommu_group,
         numa_node=device.numa_node,
+        serial=device.serial,
+        slot_path=device.slot_path or None,
         sriov=_sriov(device),
         holder=holder(device, host),
         host_use=uses[:512] or None,
@@ -138,7 +179,7 @@ def _device(device: PciDevice, host: Observation, names: Names) -> DeviceEntry:
 
 def _sriov(device: PciDevice) -> SriovStatus | None:
     if device.physfn:
-        return SriovStatus(role="VF", pf=str(device.physfn), index=device.vf_index)
+        return SriovStatus(role="VF", pf=str(device.physfn), index=device.vf_index, pf_mac=device.pf_mac)
     if device.total_vfs:
         return SriovStatus(role="PF", total_vfs=device.total_vfs, num_vfs=device.num_vfs)
     return None

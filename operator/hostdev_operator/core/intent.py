@@ -1,40 +1,122 @@
-"""What a DeviceAssignment asks for, freed of its wire form."""
+"""What a DeviceAssignment asks for, freed of its wire form: as a wish, then, with its device found, as an intent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..api.deviceassignment import PciSource
+from ..api.deviceassignment import DeviceAssignmentSpec, PciSource
+from .identity import Identity
 from .pci import PciAddress
 
 ALIAS_PREFIX = "ua-hostdev-"
 
+# Values of spec.groupPolicy and spec.attach.
+DETACH_UNUSED, ASSIGN_ALL, REQUIRE_FREE = "DetachUnused", "AssignAll", "RequireFree"
+AUTO, LIVE, NEXT_BOOT = "Auto", "Live", "NextBoot"
+
 
 @dataclass(frozen=True)
-class Intent:
-    """One assignment, bound to this node and to a guest's UUID."""
+class Seen:
+    """Where the device was when it was seen last, and its fingerprint."""
+
+    address: PciAddress
+    identity: Identity
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One assignment, bound to this node; which device it means is not looked up yet.
+
+    ``created`` is its creationTimestamp (RFC 3339): the older of two that want the same goes first. ``seen`` is what
+    its status says of the device.
+    """
 
     uid: str
     namespace: str
     name: str
-    address: PciAddress
-    domain_uuid: str
-    domain_name: str | None
-    managed: bool = True
-    driver: str | None = None
+    created: str
+    generation: int
+    spec: DeviceAssignmentSpec
+    domain_uuid: str | None
+    seen: Seen | None = None
 
     @property
-    def alias(self) -> str:
-        """The hostdev's user alias in the guest's XML: tells our device from a foreign one without any record.
-
-        libvirt keeps aliases that start with ``ua-`` (formatdomain, "Device aliases").
-        """
-        return ALIAS_PREFIX + self.uid
+    def rank(self) -> tuple[str, str]:
+        """Age; of two of the same second the UID decides."""
+        return self.created, self.uid
 
     @property
     def owner(self) -> str:
         """The assignment as namespace/name."""
         return f"{self.namespace}/{self.name}"
+
+    def intent(self, address: PciAddress) -> Intent:
+        """The same for a certain device."""
+        spec = self.spec
+        return Intent(
+            uid=self.uid,
+            namespace=self.namespace,
+            name=self.name,
+            address=address,
+            domain_uuid=self.domain_uuid,
+            domain_name=spec.domain.name if spec.domain else None,
+            managed=spec.managed and self.domain_uuid is not None,
+            driver=spec.driver.name if spec.driver else None,
+            group_policy=spec.group_policy,
+            unassigned_mates=spec.mate_address == "Unassigned",
+            attach=spec.attach,
+            detach=spec.detach,
+            generation=self.generation,
+        )
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One assignment, bound to this node, to a guest's UUID (None: a reservation) and to a device."""
+
+    uid: str
+    namespace: str
+    name: str
+    address: PciAddress
+    domain_uuid: str | None
+    domain_name: str | None
+    managed: bool = True
+    driver: str | None = None
+    group_policy: str = DETACH_UNUSED
+    unassigned_mates: bool = False
+    attach: str = AUTO
+    detach: str = "WhenOff"
+    generation: int = 0
+
+    @property
+    def alias(self) -> str:
+        """The device's user alias in the guest's XML: tells our hostdev from a foreign one without any record.
+
+        libvirt keeps aliases that start with ``ua-`` (formatdomain, "Device aliases").
+        """
+        return ALIAS_PREFIX + self.uid
+
+    def alias_of(self, address: PciAddress) -> str:
+        """The alias of one endpoint: a mate's has its address appended."""
+        if address == self.address:
+            return self.alias
+        return f"{self.alias}-{address.libvirt_name.removeprefix('pci_').replace('_', '-')}"
+
+    @property
+    def owner(self) -> str:
+        """The assignment as namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def is_reservation(self) -> bool:
+        """Whether the group is held for nobody."""
+        return self.domain_uuid is None
+
+
+def is_alias_of(alias: str | None, uid: str) -> bool:
+    """Whether a hostdev with this alias is the assignment's."""
+    mine = ALIAS_PREFIX + uid
+    return alias is not None and (alias == mine or alias.startswith(mine + "-"))
 
 
 def address_of(pci: PciSource) -> PciAddress:

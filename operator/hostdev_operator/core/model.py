@@ -8,8 +8,12 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
+from .identity import Identity
+from .intent import Wish
 from .pci import PciAddress
 from .record import Record
+from .settings import Settings
+from .slots import Slots
 
 VFIO_DRIVER = "vfio-pci"
 
@@ -33,7 +37,9 @@ class PciDevice:
     """One PCI function, as sysfs shows it.
 
     ``vendor`` and ``product`` are PCI IDs, ``class_code`` is the 24-bit class (0x020000 = Ethernet).
-    ``driver`` is None where none is bound. ``iommu_group`` is None on a host without an active IOMMU.
+    ``driver`` is None where none is bound. ``iommu_group`` is None on a host without an active IOMMU. ``slot_path`` is
+    the way from the root bus without bus numbers (0000:00/1c.0/00.0); ``pf_mac`` a VF's PF's permanent MAC.
+    ``express``: it needs a PCI Express slot in a guest that has such; a conventional device never fits one.
     """
 
     address: PciAddress
@@ -48,6 +54,29 @@ class PciDevice:
     vf_index: int | None = None
     total_vfs: int = 0
     num_vfs: int = 0
+    subsystem_vendor: int = 0
+    subsystem_device: int = 0
+    serial: str | None = None
+    serial_source: str | None = None
+    slot_path: str = ""
+    pf_mac: str | None = None
+    express: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        """The fingerprint by which it is known again."""
+        return Identity(
+            self.vendor,
+            self.product,
+            self.subsystem_vendor,
+            self.subsystem_device,
+            self.address.function,
+            self.serial,
+            self.serial_source,
+            self.slot_path,
+            self.pf_mac,
+            self.vf_index,
+        )
 
     @property
     def on_host_driver(self) -> bool:
@@ -71,7 +100,10 @@ class Hostdev:
 
 @dataclass(frozen=True)
 class Guest:
-    """One libvirt domain. ``live`` is empty while it does not run, ``config`` if it is transient."""
+    """One libvirt domain. ``live`` is empty while it does not run, ``config`` if it is transient.
+
+    ``run`` is libvirt's id of this run, which changes with each start; ``slots`` are free for hot plug.
+    """
 
     uuid: str
     name: str
@@ -79,7 +111,10 @@ class Guest:
     persistent: bool
     live: tuple[Hostdev, ...] = ()
     config: tuple[Hostdev, ...] = ()
+    run: int | None = None
+    slots: Slots = Slots()  # noqa: RUF009 - frozen
     block_paths: frozenset[str] = frozenset()
+    volume_pools: frozenset[str] = frozenset()
     interfaces: frozenset[str] = frozenset()
 
     def uses(self, address: PciAddress) -> bool:
@@ -89,10 +124,22 @@ class Guest:
 
 @dataclass(frozen=True)
 class Use:
-    """Somebody's need for a device: ``what`` is a sentence fragment such as 'carries the default route'."""
+    """Somebody's need for a device: ``what`` is a sentence fragment such as 'carries the default route'.
+
+    An administrator's override lifts the host's needs, never a guest's.
+    """
 
     address: PciAddress
     what: str
+    by_guest: bool = False
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A libvirt network that hands out VFs (forward mode hostdev): by address, or all of a PF's netdev."""
+
+    name: str
+    addresses: frozenset[PciAddress]
 
 
 @dataclass(frozen=True)
@@ -111,7 +158,10 @@ class Observation:
 
     ``uses`` says who needs which device (host and guests, hostdevs aside); it is incomplete, and nothing may be
     detached, if ``unknown_use`` says why it could not be read. ``blocked`` are devices whose driver is being changed by
-    a call that has not returned: how they will end is not known.
+    a call that has not returned: how they will end is not known. ``networks`` are libvirt's, each with the host's
+    interfaces under it; ``pools`` those of them that hand out VFs. ``rejections`` are hostdevs (guest's UUID, alias)
+    whose last unplug request the guest has refused. ``wishes`` are the assignments of this node that are not being
+    deleted.
     """
 
     devices: Mapping[PciAddress, PciDevice]
@@ -121,6 +171,13 @@ class Observation:
     unknown_use: str | None = None
     records: Mapping[str, Record] = field(default_factory=lambda: MappingProxyType({}))
     blocked: frozenset[PciAddress] = frozenset()
+    networks: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    pools: tuple[Pool, ...] = ()
+    rejections: frozenset[tuple[str, str]] = frozenset()
+    settings: Settings = Settings()  # noqa: RUF009 - frozen
+    wishes: tuple[Wish, ...] = ()
+    #: What plan.decide has found out of the wishes of this moment, by UID.
+    decisions: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
     def groups(self) -> Mapping[int, tuple[PciDevice, ...]]:

@@ -1,7 +1,7 @@
-"""Plans: what to do on this host, as a pure function of intent, record and observation.
+"""Plans for claims: what to do on this host, as a pure function of wish, record and observation.
 
 The same functions serve the agent, a dry run and the tests. A plan without actions says that host and persistent XML
-stand as asked.
+stand as asked. How a claim is given back: release.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from . import reasons
-from .actions import Action, AddHostdev, DetachDriver, DropRecord, RemoveHostdev, ReturnDriver, WriteRecord
-from .checks import CHECKS, SUBJECTS, Case, Refusal, first_refusal
-from .intent import ALIAS_PREFIX, Intent
+from .actions import Action, AddHostdev, DetachDriver, HostdevXml, PlugHostdev, RemoveHostdev, WriteRecord
+from .checks import CHECKS, STANDING, SUBJECTS, Case, Refusal, first_refusal, is_anothers, lacking_slots, to_be_plugged
+from .identity import find
+from .intent import ASSIGN_ALL, AUTO, LIVE, NEXT_BOOT, REQUIRE_FREE, Intent, Wish, is_alias_of
 from .model import Guest, Hostdev, Observation, PciDevice, is_vfio
 from .pci import PciAddress
 from .record import Member, Record
+from .source import devices_meant
 
 
 @dataclass(frozen=True)
@@ -24,42 +26,113 @@ class Plan:
     actions: tuple[Action, ...] = ()
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What an assignment means here, and what is to be done for it; ``intent`` is None if no device is meant."""
+
+    intent: Intent | None
+    answer: Plan | Refusal
+
+
+def decide(wish: Wish, host: Observation) -> Decision:
+    """Find the device, and plan for it. Of two assignments that could both begin, the older one does."""
+    found = devices_meant(wish, host)
+    if isinstance(found, Refusal):
+        return Decision(None, found)
+    decisions = []
+    for device in found:
+        intent = wish.intent(device.address)
+        answer = plan_assign(intent, host)
+        if isinstance(answer, Plan) and wish.uid not in host.records:
+            answer = _elder(wish, intent, host) or answer
+        if isinstance(answer, Plan):
+            return Decision(intent, answer)
+        decisions.append(Decision(intent, answer))
+    first = decisions[0]
+    if len(decisions) == 1 or not isinstance(first.answer, Refusal):
+        return first
+    text = f"{len(decisions)} devices fit, and none can be had; the first: {first.answer.message}"
+    return Decision(None, replace(first.answer, message=text))
+
+
+def _elder(wish: Wish, intent: Intent, host: Observation) -> Refusal | None:
+    """An older assignment that is about to claim the same group for somebody else."""
+    mine = {d.address for d in host.group_of(host.devices[intent.address])}
+    for elder in sorted(host.wishes, key=lambda w: w.rank):
+        if elder.rank >= wish.rank or elder.uid in host.records:
+            continue
+        decision = host.decisions.get(elder.uid)
+        if not isinstance(decision, Decision):
+            decision = host.decisions[elder.uid] = decide(elder, host)
+        other = decision.intent
+        if other is None or isinstance(decision.answer, Refusal) or other.address not in mine:
+            continue
+        if other.domain_uuid is None or other.domain_uuid != intent.domain_uuid or other.address == intent.address:
+            return Refusal(
+                reasons.DEVICE_IN_USE if other.address == intent.address else reasons.GROUP_IN_USE,
+                f"{host.devices[intent.address].label} waits for assignment {elder.owner}, which is older and wants"
+                f" {other.address} of the same IOMMU group; delete one of the two",
+            )
+    return None
+
+
 def plan_assign(intent: Intent, host: Observation) -> Plan | Refusal:
     """What is left to do so that the guest has the device in its persistent XML and the whole group is claimed."""
     case = Case(intent, host.records.get(intent.uid), host)
     if refusal := first_refusal(case, SUBJECTS):
         return refusal
     actions = _assign_actions(case)
-    if not actions:
-        return Plan()
-    return first_refusal(case, CHECKS) or Plan(actions)
+    return first_refusal(case, CHECKS if actions else STANDING) or Plan(actions)
 
 
 def _assign_actions(case: Case) -> tuple[Action, ...]:
-    intent, device = case.intent, case.device
+    """In this order: once something is plugged or written into the XML, the whole group is held."""
+    intent, guest = case.intent, case.guest
     actions: list[Action] = []
     record = _record(case)
     if record != case.record:
         actions.append(WriteRecord(record))
-    actions += [DetachDriver(d.address, d.driver or "") for d in not_held(device, case.mates, record)]
-    guest = case.host.guest(intent.domain_uuid)
-    if guest and not our_hostdev(guest, guest.config, intent.uid, record):
-        actions.append(AddHostdev(intent.domain_uuid, intent.address, intent.alias, intent.managed, intent.driver))
+    overrides = case.host.settings.overrides
+    actions += [
+        DetachDriver(d.address, d.driver or "", d.identity, d.address in overrides)
+        for d in not_held(case.device, case.mates, record)
+    ]
+    if guest is None:
+        return tuple(actions)
+    wanted = {d.address: d for d in case.targets}
+    ours = our_hostdevs(guest, guest.config, intent.uid, case.record)
+    stale = [h for h in ours if h.address not in wanted]  # moved, or a mate that is gone
+    actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in stale]
+    if intent.attach == LIVE or (intent.attach == AUTO and lacking_slots(case) is None):
+        actions += [
+            PlugHostdev(guest.uuid, _xml(intent, d), d.identity, d.address in overrides) for d in to_be_plugged(case)
+        ]
+    has = {h.address for h in ours}
+    actions += [AddHostdev(guest.uuid, _xml(intent, d), d.identity) for a, d in wanted.items() if a not in has]
     return tuple(actions)
+
+
+def _xml(intent: Intent, device: PciDevice) -> HostdevXml:
+    hidden = intent.unassigned_mates and device.address != intent.address
+    return HostdevXml(device.address, intent.alias_of(device.address), intent.managed, intent.driver, unassigned=hidden)
 
 
 def not_held(device: PciDevice, mates: tuple[PciDevice, ...], record: Record) -> tuple[PciDevice, ...]:
     """The endpoints that a claim must still move to vfio-pci.
 
-    A mate that never had a driver is left alone: it does not hinder VFIO. One that lost its driver, as when libvirtd
-    was killed between unbinding and binding, is not: nothing keeps the host from taking it again.
+    A mate that never had a driver is left alone, unless an unmanaged guest gets it: it does not hinder VFIO. One that
+    lost its driver, as when libvirtd was killed between unbinding and binding, is not: nothing keeps the host from
+    taking it again.
     """
+    given = record.group_policy == ASSIGN_ALL and not record.managed
 
-    def had_driver(mate: PciDevice) -> bool:
+    def needs_vfio(mate: PciDevice) -> bool:
         member = record.member(mate.address)
-        return member is not None and member.driver is not None
+        return mate.driver is None and (given or (member is not None and member.driver is not None))
 
-    loose = [m for m in mates if m.on_host_driver or (m.driver is None and had_driver(m))]
+    if record.group_policy == REQUIRE_FREE:
+        mates = ()
+    loose = [m for m in mates if m.on_host_driver or needs_vfio(m)]
     if not record.managed and not is_vfio(device.driver):
         loose.append(device)
     return tuple(loose)
@@ -71,8 +144,7 @@ def _record(case: Case) -> Record:
     A driver that was recorded once stays; an endpoint that had none and has one now gets that one back.
     """
     intent, old = case.intent, case.record
-    guest = case.host.guest(intent.domain_uuid)
-    members = tuple(_member(d, old.member(d.address) if old else None) for d in (case.device, *case.mates))
+    members = tuple(_member(d, case) for d in (case.device, *case.mates))
     if old is None:
         return Record(
             uid=intent.uid,
@@ -80,107 +152,76 @@ def _record(case: Case) -> Record:
             name=intent.name,
             address=intent.address,
             domain_uuid=intent.domain_uuid,
-            domain_name=guest.name if guest else intent.domain_name or "",
+            domain_name=case.guest.name if case.guest else intent.domain_name,
             managed=intent.managed,
+            group_policy=intent.group_policy,
             members=members,
         )
-    known = {m.address for m in members}
-    merged = (*members, *(m for m in old.members if m.address not in known))  # gone, or in another group by now
-    return old if set(merged) == set(old.members) else old.with_members(merged)
+    # what is gone, or in another group by now, and has not merely another address
+    rest = tuple(m for m in old.members if not any(m.identity.same(n.identity) for n in members))
+    merged = (*members, *(m for m in rest if all(m.address != n.address for n in members)))
+    unchanged = old.address == intent.address and set(merged) == set(old.members)
+    return old if unchanged else old.changed(intent.address, merged)
 
 
-def _member(device: PciDevice, recorded: Member | None) -> Member:
-    if recorded and (recorded.driver is not None or not device.on_host_driver):
-        return recorded
-    if recorded:
-        return replace(recorded, driver=device.driver)
-    return Member(device.address, device.vendor, device.product, device.driver)
+def _member(device: PciDevice, case: Case) -> Member:
+    """By fingerprint: it may have another address than before."""
+    known = find(device.identity, case.record.members) if case.record else ()
+    recorded = next((m for m in known if m.address == device.address), None) or next(iter(known), None)
+    if recorded is None:
+        driver = _driver_before_others(device, case)
+        return Member(device.address, device.identity, driver)
+    moved = recorded if recorded.address == device.address else replace(recorded, address=device.address)
+    if moved.driver is not None or not device.on_host_driver:
+        return moved
+    return replace(moved, driver=device.driver)
 
 
-def plan_release(uid: str, host: Observation) -> Plan | Refusal:
-    """What is left to do so that nothing of the assignment remains; a refusal says what it waits for.
+def _driver_before_others(device: PciDevice, case: Case) -> str | None:
+    """What it had before another assignment of the same guest claimed the group, else what it has."""
+    for _, record in sorted(case.host.records.items()):
+        member = record.member(device.address)
+        if member and member.identity.same(device.identity):
+            return member.driver
+    lent = (h.managed and h.address == device.address for guest in case.host.guests for h in guest.live)
+    if is_vfio(device.driver) and any(lent):
+        return None  # libvirt alone knows which driver it had before the guest ran; the kernel will choose
+    return device.driver
 
-    Whoever carries it out looks again after the removals from XML: a guest that was started meanwhile has the device.
+
+def is_half_done(intent: Intent, host: Observation, plugged: frozenset[PciAddress] = frozenset()) -> bool:
+    """Whether a claim was begun and the guest has got nothing of it: what a refusal undoes, for it may last.
+
+    ``plugged``: what this very run has plugged into the running guest does not count.
     """
-    record = host.records.get(uid)
-    if refusal := _still_held(uid, record, host):
-        return refusal
-    actions: list[Action] = []
-    for guest in host.guests:
-        mine = our_hostdev(guest, guest.config, uid, record)
-        if mine:
-            actions.append(RemoveHostdev(guest.uuid, mine.address, mine.alias))
-    if record:
-        back = [m for m in reversed(record.members) if _is_to_be_returned(m, uid, host)]
-        actions += [ReturnDriver(m.address, m.driver) for m in back]
-        actions.append(DropRecord(uid))
-    return Plan(tuple(actions))
-
-
-def _is_to_be_returned(member: Member, uid: str, host: Observation) -> bool:
-    """Whether the recorded device itself lacks its driver; one that another assignment has claimed since is not ours.
-
-    A device without any driver counts as well: giving it back was begun, and ended in BindFailed or a crash.
-    """
-    device = host.devices.get(member.address)
-    if device is None or (device.vendor, device.product) != (member.vendor, member.product):
+    record = host.records.get(intent.uid)
+    if record is None or host.settings.paused:
         return False
-    return (
-        not device.on_host_driver
-        and device.driver != member.driver
-        and not _claimed_by_other(device.address, uid, host)
-    )
-
-
-def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
-    return any(record.covers(address) for other, record in host.records.items() if other != uid)
-
-
-def _still_held(uid: str, record: Record | None, host: Observation) -> Refusal | None:
-    for address in sorted(host.blocked):
-        if record and record.covers(address):
-            return Refusal(
-                reasons.DETACH_BLOCKED,
-                f"a change of the driver of {address} has not returned: nothing is given back before it ends; look for"
-                " what holds the device (dmesg, ps for processes in state D)",
-            )
-    for guest in host.guests:
-        live = our_hostdev(guest, guest.live, uid, record)
-        if live:
-            return Refusal(
-                reasons.GUEST_RUNNING,
-                f"guest {guest.name} runs and holds {live.address}: it is given back when the guest is shut off"
-                f" (virsh shutdown {guest.name})",
-            )
-        for hostdev in guest.live:
-            if record and record.covers(hostdev.address) and not _claimed_by_other(hostdev.address, uid, host):
-                return Refusal(
-                    reasons.GROUP_IN_USE,
-                    f"guest {guest.name} runs and holds {hostdev.address} of the claimed IOMMU group: the group is"
-                    f" given back when the guest is shut off (virsh shutdown {guest.name})",
-                )
-    return None
-
-
-def is_half_done(intent: Intent, host: Observation) -> bool:
-    """Whether a claim was begun and the guest has not got the device: what a refusal undoes, for it may last."""
+    if intent.domain_uuid is None:
+        device = host.devices.get(intent.address)
+        return device is not None and bool(not_held(device, host.mates(device), record))
     guest = host.guest(intent.domain_uuid)
-    return intent.uid in host.records and guest is not None and not guest.uses(intent.address)
+    if guest is None:
+        return False
+    has = (*guest.config, *(h for h in guest.live if h.address not in plugged))
+    return not our_hostdevs(guest, has, intent.uid, record)
 
 
-def our_hostdev(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: Record | None) -> Hostdev | None:
-    """The assignment's own hostdev in a guest: by its alias, or by the record if the alias was edited away."""
-    for hostdev in hostdevs:
-        if hostdev.alias == ALIAS_PREFIX + uid:
-            return hostdev
-    if record and guest.uuid == record.domain_uuid:
-        return next((h for h in hostdevs if h.address == record.address and not _is_anothers(h)), None)
-    return None
+def our_hostdevs(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: Record | None) -> tuple[Hostdev, ...]:
+    """The assignment's own hostdevs in a guest: by alias, or by the record if the alias was edited away."""
+
+    def is_ours(hostdev: Hostdev) -> bool:
+        if is_alias_of(hostdev.alias, uid):
+            return True
+        by_record = record is not None and guest.uuid == record.domain_uuid and hostdev.address in record.targets
+        return by_record and not is_anothers(hostdev.alias)
+
+    return tuple(h for h in hostdevs if is_ours(h))
 
 
-def _is_anothers(hostdev: Hostdev) -> bool:
-    """Whether it has an assignment's alias; asked after one's own."""
-    return hostdev.alias is not None and hostdev.alias.startswith(ALIAS_PREFIX)
+def gets_it_live(intent: Intent) -> bool:
+    """Whether a running guest is to get the device at once."""
+    return intent.attach != NEXT_BOOT
 
 
 def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:
@@ -191,8 +232,9 @@ def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:
     return (
         intent,
         group,
-        host.guest(intent.domain_uuid),
+        host.guest(intent.domain_uuid) if intent.domain_uuid else None,
         host.platform,
+        host.settings,
         tuple(g for g in host.guests if any(g.uses(a) for a in addresses)),
         tuple(u for u in host.uses if u.address in addresses),
         host.unknown_use,

@@ -15,12 +15,16 @@ from ..core.actions import (
     AddHostdev,
     DetachDriver,
     DropRecord,
+    PlugHostdev,
     RemoveHostdev,
     ReturnDriver,
+    UnplugHostdev,
     WriteRecord,
 )
 from ..core.errors import HostError
-from ..core.model import VFIO_DRIVER, is_vfio
+from ..core.identity import Identity
+from ..core.model import VFIO_DRIVER, PciDevice, is_vfio
+from ..core.pci import PciAddress
 from ..core.plan import Plan
 from ..ports import Host
 
@@ -28,14 +32,25 @@ from ..ports import Host
 BIND_SECONDS = 20.0
 
 
-def apply(plan: Plan, host: Host, phase: str) -> None:
+def apply(plan: Plan, host: Host, phase: str, may_fail: tuple[type[Action], ...] = ()) -> HostError | None:
     """Do the actions in order; HostError at the first that fails, with everything before it done.
 
-    ``phase`` (assign, rollback, release) names the boundaries.
+    An action of a kind that may fail does not end it: the others of its kind are left out, and its error is returned.
+    ``phase`` (assign, rollback, release, orphan) names the boundaries.
     """
+    failure: HostError | None = None
     for action in plan.actions:
+        optional = isinstance(action, may_fail)
+        if optional and failure:
+            continue
         host.boundary(f"{phase}: before: {action}")
-        _PERFORM[type(action)](action, host)
+        try:
+            _PERFORM[type(action)](action, host)
+        except HostError as error:
+            if not optional or error.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
+                raise
+            failure = error
+    return failure
 
 
 def _write_record(action: WriteRecord, host: Host) -> None:
@@ -46,8 +61,28 @@ def _drop_record(action: DropRecord, host: Host) -> None:
     host.records.drop(action.uid)
 
 
+def _same_device(address: PciAddress, identity: Identity, host: Host) -> PciDevice:
+    """The device, looked at once more: between plan and action another one may have been put there."""
+    device = host.devices.device(address)
+    if device is None:
+        raise HostError(reasons.DEVICE_NOT_FOUND, f"{address} was there a moment ago, and is gone")
+    if not identity.same(device.identity):
+        raise HostError(
+            reasons.IDENTITY_CHANGED,
+            f"{device.label} {device.identity} is not {identity}, which was there a moment ago",
+        )
+    return device
+
+
+def _still_spared(address: PciAddress, host: Host) -> None:
+    """A plan with several mates takes time, and the host goes on meanwhile."""
+    for use in host.devices.uses():
+        if use.address == address:
+            raise HostError(reasons.HOST_CHANGED, f"{address} {use.what} since a moment ago")
+
+
 def _detach_driver(action: DetachDriver, host: Host) -> None:
-    current = host.devices.driver(action.address)
+    current = _same_device(action.address, action.identity, host).driver
     if is_vfio(current):
         return
     if (current or "") != action.driver:
@@ -55,9 +90,8 @@ def _detach_driver(action: DetachDriver, host: Host) -> None:
             reasons.HOST_CHANGED,
             f"{action.address} had driver {action.driver or 'none'} a moment ago and has {current or 'none'} now",
         )
-    for use in host.devices.uses():  # a plan with several mates takes time, and the host goes on meanwhile
-        if use.address == action.address:
-            raise HostError(reasons.HOST_CHANGED, f"{action.address} {use.what} since a moment ago")
+    if not action.overridden:
+        _still_spared(action.address, host)
     host.hypervisor.detach_driver(action.address)
     current = host.devices.wait_for_driver(action.address, is_vfio, BIND_SECONDS)
     if not is_vfio(current):
@@ -81,7 +115,19 @@ def _return_driver(action: ReturnDriver, host: Host) -> None:
         )
 
 
+def _plug_hostdev(action: PlugHostdev, host: Host) -> None:
+    device = _same_device(action.hostdev.address, action.identity, host)
+    if device.on_host_driver and not action.overridden:
+        _still_spared(device.address, host)
+    host.hypervisor.plug_hostdev(action)
+
+
+def _unplug_hostdev(action: UnplugHostdev, host: Host) -> None:
+    host.hypervisor.unplug_hostdev(action)
+
+
 def _add_hostdev(action: AddHostdev, host: Host) -> None:
+    _same_device(action.hostdev.address, action.identity, host)
     host.hypervisor.add_hostdev(action)
 
 
@@ -94,6 +140,8 @@ _PERFORM: dict[type[Action], Callable[[Any, Host], None]] = {
     DropRecord: _drop_record,
     DetachDriver: _detach_driver,
     ReturnDriver: _return_driver,
+    PlugHostdev: _plug_hostdev,
+    UnplugHostdev: _unplug_hostdev,
     AddHostdev: _add_hostdev,
     RemoveHostdev: _remove_hostdev,
 }

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ..api.common import Condition
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..core import conditions, reasons
-from ..core.actions import RemoveHostdev
-from ..core.assignment_status import Outcome, assignment_status, record_from_status
+from ..core.actions import AddHostdev, PlugHostdev
+from ..core.assignment_status import Outcome, assignment_status
 from ..core.checks import Refusal
 from ..core.errors import HostError
-from ..core.intent import Intent, address_of
+from ..core.intent import AUTO, LIVE, Intent, Wish, address_of
 from ..core.model import Observation
-from ..core.plan import Plan, inputs, is_half_done, plan_assign, plan_release
+from ..core.pci import PciAddress
+from ..core.plan import Decision, Plan, decide, inputs, is_half_done
+from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
+from ..core.record import Record
+from ..core.release import plan_release, rejected, release_inputs
 from ..ports import Host
 from .apply import apply
 from .failures import FailureMemory
 from .locks import NamedLocks
-from .observe import observe
+from .looker import Looker
+from .plugs import PlugMemory, plugs
+from .release import Releaser, log_plan
 
 log = logging.getLogger(__name__)
+
+_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -32,22 +42,43 @@ class Assignment:
     uid: str
     namespace: str
     name: str
+    created: str
     generation: int
     deleting: bool
     spec: DeviceAssignmentSpec
     status: DeviceAssignmentStatus
+
+    def wish(self) -> Wish:
+        """What it asks for; ValueError if its status makes no sense."""
+        if self.spec.domain is not None and self.status.domain_uuid is None:
+            raise ValueError("the assignment is bound without a guest's UUID; delete it and make a new one")
+        return Wish(
+            uid=self.uid,
+            namespace=self.namespace,
+            name=self.name,
+            created=self.created,
+            generation=self.generation,
+            spec=self.spec,
+            domain_uuid=self.status.domain_uuid if self.spec.domain else None,
+            seen=seen_before(self.status),
+        )
 
 
 @dataclass(frozen=True)
 class Result:
     """What came out: the status to be written, and whether everything is given back.
 
-    ``retry`` says when to try again where nothing on the host will tell.
+    ``retry`` says when to try again where nothing on the host will tell. ``moved`` is a sentence for an event.
     """
 
     status: DeviceAssignmentStatus
     released: bool = False
     retry: Retry = Retry.ON_EVENT
+    moved: str | None = None
+
+
+class _ElsewhereError(Exception):
+    """The device is not in the group that is locked."""
 
 
 class AssignmentReconciler:
@@ -57,44 +88,91 @@ class AssignmentReconciler:
     the published copy of the record still says that there is something to give back.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, looker: Looker) -> None:
         self._host = host
+        self._looker = looker
+        self._releaser = Releaser(host, looker.after)
         self._locks = NamedLocks()
         self._failures = FailureMemory(host.clock.monotonic)
+        self._plugs = PlugMemory(host.clock.monotonic)
         self._released: set[str] = set()
+        self._found: dict[str, PciAddress] = {}
 
     def reconcile(self, obj: Assignment) -> Result:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
-        try:
-            intent = _intent(obj)
-        except ValueError as error:
-            return self._without_intent(obj, Refusal(reasons.INVALID_SOURCE, str(error)))
         if obj.deleting and obj.uid in self._released:
             return Result(DeviceAssignmentStatus(), released=True)
         try:
-            with self._locks.hold(self._lock_names(intent)):
-                self.take_up_record(obj)
-                return self._release(obj, intent) if obj.deleting else self._assign(obj, intent)
-        except HostError as error:
-            return self._result(obj, intent, None, Outcome(failed=Refusal(error.reason, error.message)))
-
-    def _without_intent(self, obj: Assignment, refusal: Refusal) -> Result:
-        """Nothing was ever claimed for an object that makes no sense, so its deletion waits for nothing."""
-        try:
-            if obj.deleting and obj.uid not in self._host.records.load():
-                return Result(DeviceAssignmentStatus(), released=True)
-        except HostError as error:
-            refusal = Refusal(error.reason, error.message)
-        return self._result(obj, None, None, Outcome(refused=refusal))
+            wish = obj.wish()
+        except ValueError as error:
+            return self._result(obj, None, None, Outcome(refused=Refusal(reasons.INVALID_SOURCE, str(error))))
+        for _ in range(_LOOKS):
+            try:
+                with self._locked(wish):
+                    self.take_up_record(obj)
+                    return self._release(obj, wish) if obj.deleting else self._assign(obj, wish)
+            except _ElsewhereError:
+                continue
+            except HostError as error:
+                return self._result(obj, wish, None, Outcome(failed=Refusal(error.reason, error.message)))
+        changed = Refusal(reasons.HOST_CHANGED, f"the device of {wish.owner} is somewhere else at each look")
+        return self._result(obj, wish, None, Outcome(failed=changed))
 
     def forget(self, uid: str) -> None:
         """The assignment is gone: remember nothing of it."""
         self._failures.forget(uid)
+        self._plugs.forget(uid)
         self._released.discard(uid)
+        self._found.pop(uid, None)
 
-    def _lock_names(self, intent: Intent) -> frozenset[str]:
-        group = self._host.devices.iommu_group(intent.address)
-        return frozenset({f"group/{group}", f"domain/{intent.domain_uuid}"})
+    def release_orphan(self, record: Record) -> Refusal | None:
+        """Give back what a record without an assignment holds; a refusal says what it waits for."""
+        try:
+            with self._locks.hold(self._names(record.address, record.domain_uuid)):
+                host = self._looker.fresh()
+                known = self._failures.holds_back(record.uid, ("orphan", record, host.guests, host.blocked))
+                if known:
+                    return known.trouble
+                waits = self._releaser.undo(record.uid, record.owner, host, "orphan", live=False)
+        except HostError as error:
+            log.warning("%s: orphan: %s: %s", record.owner, error.reason, error.message)
+            failed = Refusal(error.reason, error.message)
+            if error.reason is not reasons.LIBVIRT_UNAVAILABLE:
+                host = self._looker.fresh()
+                inputs_now = ("orphan", record, host.guests, host.blocked)
+                self._failures.remember(record.uid, inputs_now, Outcome(failed=failed))
+            return failed
+        return waits
+
+    # -- locks and records ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self, wish: Wish) -> Iterator[None]:
+        record = self._host.records.load().get(wish.uid)
+        address = self._found.get(wish.uid) or (record.address if record else None)
+        if address is None and wish.seen:
+            address = wish.seen.address
+        if address is None and wish.spec.source.pci:
+            try:
+                address = address_of(wish.spec.source.pci)
+            except ValueError:
+                address = None
+        self._found.pop(wish.uid, None)
+        if address is not None:
+            self._found[wish.uid] = address
+        with self._locks.hold(self._names(address, wish.domain_uuid)):
+            yield
+
+    def _names(self, address: PciAddress | None, domain_uuid: str | None) -> frozenset[str]:
+        group = self._host.devices.iommu_group(address) if address else None
+        return frozenset({f"group/{group}", f"domain/{domain_uuid}"})
+
+    def _must_be_locked(self, intent: Intent) -> None:
+        """What was locked is where the device was thought to be before it was looked for."""
+        locked = self._found.get(intent.uid)
+        if locked is None or self._names(locked, None) != self._names(intent.address, None):
+            self._found[intent.uid] = intent.address
+            raise _ElsewhereError
 
     def take_up_record(self, obj: Assignment) -> None:
         """A node that lost its state directory, or has an older copy, takes the published one; may raise HostError."""
@@ -113,138 +191,184 @@ class AssignmentReconciler:
                 ) from error
             self._host.records.save(record)
 
-    def _assign(self, obj: Assignment, intent: Intent) -> Result:
-        host = observe(self._host)
-        plan = plan_assign(intent, host)
-        if isinstance(plan, Refusal):
-            return self._refuse(obj, intent, host, plan)
-        if not plan.actions:
-            self._failures.forget(obj.uid)
-            return self._result(obj, intent, host, Outcome())
-        known = self._failures.holds_back(obj.uid, inputs(intent, host))
-        return self._result(obj, intent, host, known) if known else self._carry_out(obj, intent, plan)
+    # -- assign ---------------------------------------------------------------------------------------------------
 
-    def _refuse(self, obj: Assignment, intent: Intent, host: Observation, refusal: Refusal) -> Result:
+    def _assign(self, obj: Assignment, wish: Wish) -> Result:
+        host, fresh = self._looker.shared()
+        decision = decide(wish, host)
+        if not fresh and _changes_something(decision, host):
+            host = self._looker.fresh()
+            decision = decide(wish, host)
+        intent, answer = decision.intent, decision.answer
+        if intent is None or isinstance(answer, Refusal):
+            assert isinstance(answer, Refusal)  # noqa: S101 - there is no plan without a device
+            return self._refuse(obj, wish, decision, host)
+        if not answer.actions:
+            self._failures.forget(obj.uid)
+            return self._result(obj, wish, (intent, host), Outcome())
+        self._must_be_locked(intent)
+        known = self._failures.holds_back(obj.uid, inputs(intent, host))
+        if known:
+            return self._result(obj, wish, (intent, host), known)
+        return self._carry_out(obj, wish, intent, host, answer)
+
+    def _refuse(self, obj: Assignment, wish: Wish, decision: Decision, host: Observation) -> Result:
         """A claim that was begun and may not be finished is given back as a whole; one that stands, stays."""
+        intent, refusal = decision.intent, decision.answer
+        assert isinstance(refusal, Refusal)  # noqa: S101 - that is why we are here
         outcome = Outcome(refused=refusal)
-        if not is_half_done(intent, host) or self._failures.holds_back(obj.uid, inputs(intent, host)):
-            return self._result(obj, intent, host, outcome)
-        failure = self._roll_back(obj, host, refusal)
-        host = observe(self._host)
+        begun = intent is not None and is_half_done(intent, host)
+        if intent is None or not begun or self._failures.holds_back(obj.uid, inputs(intent, host)):
+            return self._result(obj, wish, (intent, host), outcome)
+        self._must_be_locked(intent)
+        failure = self._roll_back(wish, host, refusal, live=False)
+        host = self._looker.fresh()
         outcome = Outcome(refused=failure, rolled_back=obj.uid not in host.records)
         if not outcome.rolled_back:
             self._failures.remember(obj.uid, inputs(intent, host), outcome)
-        return self._result(obj, intent, host, outcome)
+        return self._result(obj, wish, (intent, host), outcome)
 
-    def _carry_out(self, obj: Assignment, intent: Intent, plan: Plan) -> Result:
-        _log_plan(obj, "assign", plan)
+    def _carry_out(self, obj: Assignment, wish: Wish, intent: Intent, host: Observation, plan: Plan) -> Result:
+        plan, brake = self._plugs.brake(intent, host, plan)
+        if brake and intent.attach == LIVE and any(isinstance(a, AddHostdev) for a in plan.actions):
+            return self._result(obj, wish, (intent, host), Outcome(failed=brake), Retry.BACKOFF)
+        log_plan(wish.owner, "assign", plan)
+        may_fail = (PlugHostdev,) if intent.attach == AUTO else ()
         try:
-            apply(plan, self._host, "assign")
+            not_plugged = apply(plan, self._host, "assign", may_fail)
         except HostError as error:
-            log.warning("%s/%s: %s: %s", obj.namespace, obj.name, error.reason, error.message)
-            return self._after_failure(obj, intent, Refusal(error.reason, error.message))
-        self._host.boundary("assign: done")
+            log.warning("%s: %s: %s", wish.owner, error.reason, error.message)
+            return self._after_failure(obj, wish, intent, host, plan, Refusal(error.reason, error.message))
+        if plan.actions:
+            self._host.boundary("assign: done")
         self._failures.forget(obj.uid)
-        host = observe(self._host)
-        again = plan_assign(intent, host)
-        outcome = Outcome(refused=again) if isinstance(again, Refusal) else Outcome()
-        return self._result(obj, intent, host, outcome)
+        failure = Refusal(not_plugged.reason, not_plugged.message) if not_plugged else None
+        self._plugs.note(intent, host, plan, failure)
+        host = self._looker.fresh() if failure else self._looker.after(host)
+        if failure:
+            self._failures.remember(obj.uid, inputs(intent, host), Outcome(not_plugged=failure))
+        retry = Retry.BACKOFF if brake else None
+        if brake and intent.attach == LIVE:
+            return self._result(obj, wish, (intent, host), Outcome(failed=brake), retry)
+        again = decide(wish, host)
+        refused = again.answer if isinstance(again.answer, Refusal) else None
+        outcome = Outcome(refused=refused, not_plugged=brake or failure)
+        return self._result(obj, wish, (again.intent, host), outcome, retry)
 
-    def _after_failure(self, obj: Assignment, intent: Intent, failure: Refusal) -> Result:
+    def _after_failure(
+        self, obj: Assignment, wish: Wish, intent: Intent, before: Observation, plan: Plan, failure: Refusal
+    ) -> Result:
         """Roll back once, as a whole group, unless it is still under way, libvirt is away, or the guest has it."""
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
-            return self._result(obj, intent, None, Outcome(failed=failure))
-        host = observe(self._host)
+            return self._result(obj, wish, None, Outcome(failed=failure))
+        self._plugs.note(intent, before, plan, failure)
+        host = self._looker.fresh()
         rolled_back = False
-        if failure.reason is not reasons.DETACH_BLOCKED and is_half_done(intent, host):
-            failure = self._roll_back(obj, host, failure)
-            host = observe(self._host)
+        plugged = plugs(plan) if intent.attach == LIVE else frozenset()
+        if failure.reason is not reasons.DETACH_BLOCKED and is_half_done(intent, host, plugged):
+            failure = self._roll_back(wish, host, failure, live=bool(plugged))
+            host = self._looker.fresh()
             rolled_back = obj.uid not in host.records
         outcome = Outcome(failed=failure, rolled_back=rolled_back)
         self._failures.remember(obj.uid, inputs(intent, host), outcome)
-        return self._result(obj, intent, host, outcome)
+        return self._result(obj, wish, (intent, host), outcome)
 
-    def _roll_back(self, obj: Assignment, host: Observation, why: Refusal) -> Refusal:
+    def _roll_back(self, wish: Wish, host: Observation, why: Refusal, *, live: bool) -> Refusal:
         """Undo what was begun; the same refusal, or one that tells that undoing failed as well."""
         try:
-            waits = self._undo(obj, host, "rollback")
+            waits = self._releaser.undo(wish.uid, wish.owner, host, "rollback", live=live)
         except HostError as error:
-            log.warning("%s/%s: rollback: %s: %s", obj.namespace, obj.name, error.reason, error.message)
+            log.warning("%s: rollback: %s: %s", wish.owner, error.reason, error.message)
             waits = Refusal(error.reason, error.message)
         if waits is None:
             return why
         return replace(why, message=f"{why.message}; and rolling back failed: {waits.reason}: {waits.message}")
 
-    def _undo(self, obj: Assignment, host: Observation, phase: str) -> Refusal | None:
-        """Give everything back; a refusal if it must wait.
+    # -- release --------------------------------------------------------------------------------------------------
 
-        First out of the XML, then a second look: libvirt lets a guest start while it removes the device, and then the
-        guest has it. Once it is out, no new start can take it.
-        """
-        plan = plan_release(obj.uid, host)
-        removals = () if isinstance(plan, Refusal) else tuple(a for a in plan.actions if isinstance(a, RemoveHostdev))
-        if removals:
-            _log_plan(obj, phase, Plan(removals))
-            apply(Plan(removals), self._host, phase)
-            plan = plan_release(obj.uid, observe(self._host))
-        if isinstance(plan, Refusal):
-            return plan
-        if any(isinstance(a, RemoveHostdev) for a in plan.actions):
-            raise HostError(
-                reasons.LIBVIRT_ERROR,
-                f"{plan.actions[0]}: libvirt did, but it is still there; edit the guest's XML by hand (virsh edit)",
-            )
-        _log_plan(obj, phase, plan)
-        apply(plan, self._host, phase)
-        if plan.actions:
-            self._host.boundary(f"{phase}: done")
-        return None
-
-    def _release(self, obj: Assignment, intent: Intent) -> Result:
-        host = observe(self._host)
-        known = self._failures.holds_back(obj.uid, ("release", *inputs(intent, host)))
+    def _release(self, obj: Assignment, wish: Wish) -> Result:
+        host, fresh = self._looker.shared()
+        live = wish.spec.detach == LIVE
+        known = self._failures.holds_back(obj.uid, release_inputs(wish, host))
         if known:
-            return self._result(obj, intent, host, known)
-        plan = plan_release(obj.uid, host)
+            return self._result(obj, wish, (None, host), _as_rejected(known, wish, host))
+        plan = plan_release(obj.uid, host, live=live)
+        if not fresh and isinstance(plan, Plan):
+            host = self._looker.fresh()
+            plan = plan_release(obj.uid, host, live=live)
         if isinstance(plan, Refusal):  # it waits: nothing was changed, so this look is good for the report
-            return self._result(obj, intent, host, Outcome(refused=plan))
+            return self._result(obj, wish, (None, host), Outcome(refused=plan))
         try:
-            waits = self._undo(obj, host, "release")
+            waits = self._releaser.undo(obj.uid, wish.owner, host, "release", live=live)
         except HostError as error:
-            log.warning("%s/%s: %s: %s", obj.namespace, obj.name, error.reason, error.message)
+            log.warning("%s: %s: %s", wish.owner, error.reason, error.message)
             outcome = Outcome(failed=Refusal(error.reason, error.message))
             if error.reason is reasons.LIBVIRT_UNAVAILABLE:
-                return self._result(obj, intent, None, outcome)
-            after = observe(self._host)
-            self._failures.remember(obj.uid, ("release", *inputs(intent, after)), outcome)
-            return self._result(obj, intent, after, outcome)
+                return self._result(obj, wish, None, outcome)
+            after = self._looker.fresh()
+            self._failures.remember(obj.uid, release_inputs(wish, after), outcome)
+            return self._result(obj, wish, (None, after), outcome)
         if waits:
-            return self._result(obj, intent, observe(self._host), Outcome(refused=waits))
+            return self._result(obj, wish, (None, self._looker.fresh()), Outcome(refused=waits))
         self._released.add(obj.uid)
         return Result(DeviceAssignmentStatus(), released=True)
 
-    def _result(self, obj: Assignment, intent: Intent | None, host: Observation | None, outcome: Outcome) -> Result:
+    # -- report ---------------------------------------------------------------------------------------------------
+
+    def _result(
+        self,
+        obj: Assignment,
+        wish: Wish | None,
+        seen: tuple[Intent | None, Observation] | None,
+        outcome: Outcome,
+        retry: Retry | None = None,
+    ) -> Result:
         """The status from what is there; where nothing could be observed, the old one with Ready=False."""
-        status = assignment_status(intent, host, outcome) if intent and host else _old_status_but(obj.status, outcome)
+        if wish and seen:
+            intent, host = seen
+            if intent is None:
+                intent = _recorded(wish, host)
+            status = assignment_status(wish, intent, host, outcome)
+        else:
+            status = _old_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
         status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
-        retry = outcome.trouble.reason.retry if outcome.trouble else Retry.ON_EVENT
-        return Result(status, retry=retry)
+        trouble = outcome.trouble or outcome.not_plugged
+        by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
+        return Result(status, retry=retry or by_reason, moved=_moved(obj.status, status))
 
 
-def _intent(obj: Assignment) -> Intent:
-    if obj.spec.source.pci is None or obj.status.domain_uuid is None:
-        raise ValueError("the assignment is bound without a device or a guest's UUID; delete it and make a new one")
-    return Intent(
-        uid=obj.uid,
-        namespace=obj.namespace,
-        name=obj.name,
-        address=address_of(obj.spec.source.pci),
-        domain_uuid=obj.status.domain_uuid,
-        domain_name=obj.spec.domain.name,
-        managed=obj.spec.managed,
-        driver=obj.spec.driver.name if obj.spec.driver else None,
-    )
+def _recorded(wish: Wish, host: Observation) -> Intent | None:
+    """For the report: the recorded device, if it is the one that is there."""
+    record = host.records.get(wish.uid)
+    device = host.devices.get(record.address) if record else None
+    if record is None or device is None or (record.identity and not record.identity.same(device.identity)):
+        return None
+    return wish.intent(record.address)
+
+
+def _changes_something(decision: Decision, host: Observation) -> bool:
+    """Whether it leads to an action: for that a look that others have shared is too old."""
+    if isinstance(decision.answer, Plan):
+        return bool(decision.answer.actions)
+    return decision.intent is not None and is_half_done(decision.intent, host)
+
+
+def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
+    """The guest's refusal can come after the time that we wait for it."""
+    trouble = known.trouble
+    guest = rejected(wish, host)
+    if trouble is None or trouble.reason is not reasons.UNPLUG_PENDING or guest is None:
+        return known
+    text = f"guest {guest} refuses to let go of the device; it is asked again when it is restarted or spec is changed"
+    return Outcome(failed=Refusal(reasons.UNPLUG_REJECTED, text))
+
+
+def _moved(old: DeviceAssignmentStatus, new: DeviceAssignmentStatus) -> str | None:
+    before, now = old.identity, new.identity
+    if before is None or now is None or before.address == now.address:
+        return None
+    return f"the device that was at {before.address} is at {now.address} now, by its fingerprint; it is followed"
 
 
 def _old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssignmentStatus:
@@ -255,10 +379,10 @@ def _old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssi
     if trouble:
         ours = (*ours, conditions.condition(conditions.READY, False, trouble.reason, trouble.message))
     return DeviceAssignmentStatus(
-        device=old.device, iommu_group=old.iommu_group, record=old.record, guest=old.guest, conditions=ours
+        device=old.device,
+        identity=old.identity,
+        iommu_group=old.iommu_group,
+        record=old.record,
+        guest=old.guest,
+        conditions=ours,
     )
-
-
-def _log_plan(obj: Assignment, phase: str, plan: Plan) -> None:
-    for action in plan.actions:
-        log.info("%s/%s: %s: %s", obj.namespace, obj.name, phase, action)

@@ -36,9 +36,16 @@ class FailureMemory:
         known = self._failures.get(uid)
         if known is None or known.inputs != inputs:
             return None
-        trouble = known.outcome.trouble
+        trouble = known.outcome.trouble or known.outcome.not_plugged
         heals_with_time = trouble is not None and trouble.reason.retry is Retry.BACKOFF
         return None if heals_with_time and self._monotonic() >= known.not_before else known.outcome
+
+    def too_soon(self, uid: str, inputs: tuple[object, ...]) -> Outcome | None:
+        """The known outcome while its delay lasts, whatever its reason."""
+        known = self._failures.get(uid)
+        if known is None or known.inputs != inputs or self._monotonic() >= known.not_before:
+            return None
+        return known.outcome
 
     def remember(self, uid: str, inputs: tuple[object, ...], outcome: Outcome) -> None:
         """A run failed; the delay doubles while nothing else changes."""

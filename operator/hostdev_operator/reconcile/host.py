@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
 from ..api.devicehost import DeviceHostStatus
 from ..core.conditions import stamp
 from ..core.errors import HostError
-from ..core.host_status import Names, host_status
+from ..core.host_status import Names, Trouble, host_status
 from ..core.model import Guest, Observation
 from ..core.pci import PciAddress
+from ..core.record import Record
 from ..ports import Host
-from .observe import observe, observe_without_libvirt
+from .looker import Looker
 
 
 class HostReporter:
     """Computes the DeviceHost's status; keeps device names, which never change, and the guests seen last."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, looker: Looker) -> None:
         self._host = host
+        self._looker = looker
         self._names: dict[PciAddress, tuple[int, int, tuple[str | None, str | None]]] = {}
         self._guests: tuple[Guest, ...] | None = None
 
-    def status(self, old: DeviceHostStatus, alive: frozenset[str] | None) -> DeviceHostStatus:
-        """The status now. ``alive``: UIDs of the assignments that the API has for this node; None: not known yet."""
-        trouble: str | None = None
-        try:
-            seen = observe(self._host)
+    def orphans(self, alive: frozenset[str]) -> tuple[Record, ...]:
+        """The records without an assignment, of ``alive`` ones. HostError if the journal cannot be read."""
+        return tuple(r for uid, r in sorted(self._host.records.load().items()) if uid not in alive)
+
+    def status(
+        self, old: DeviceHostStatus, alive: frozenset[str] | None, waits: Mapping[str, str] = MappingProxyType({})
+    ) -> DeviceHostStatus:
+        """The status now. ``alive``: UIDs of the assignments that the API has for this node; None: not known yet.
+
+        ``waits``: UIDs of orphans that are to be released, and what for.
+        """
+        seen, trouble = self._looker.what_can_be(self._guests or ())
+        if trouble.libvirt is None:
             self._guests = seen.guests
-            self._learn_names(seen)
-        except HostError as error:
-            trouble = error.message
-            seen = observe_without_libvirt(self._host, self._guests or ())
+            trouble = self._learn_names(seen, trouble)
         orphans = tuple(r for uid, r in sorted(seen.records.items()) if alive is not None and uid not in alive)
-        status = host_status(seen, self._known_names(), orphans, trouble)
+        status = host_status(seen, self._known_names(), orphans, waits, trouble)
         stamped = stamp(status.conditions, old.conditions, self._host.clock.now(), None)
         # libvirt has not answered this agent yet: "no guests" would be a lie that the controller acts on
         guests = old.guests if self._guests is None else status.guests
         return status.model_copy(update={"conditions": stamped, "guests": guests})
 
-    def _learn_names(self, seen: Observation) -> None:
+    def _learn_names(self, seen: Observation, trouble: Trouble) -> Trouble:
         """Node device XML costs about 10 ms a device: it is read once for each device, not at each look."""
         ids = {d.address: (d.vendor, d.product) for d in seen.devices.values()}
         new = tuple(a for a in ids if self._names.get(a, (None, None))[:2] != ids[a])
-        for address, names in (self._host.hypervisor.names(new) if new else {}).items():
-            self._names[address] = (*ids[address], names)
+        try:
+            for address, names in (self._host.hypervisor.names(new) if new else {}).items():
+                self._names[address] = (*ids[address], names)
+        except HostError as error:
+            return replace(trouble, libvirt=error.message)
+        return trouble
 
     def _known_names(self) -> Names:
         return {address: names for address, (_, _, names) in self._names.items()}

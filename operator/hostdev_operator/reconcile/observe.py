@@ -2,62 +2,183 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..core import domain_xml
+from ..core.domain_xml import NetworkXml
 from ..core.errors import HostError
-from ..core.model import Guest, Observation, PciDevice, Use
+from ..core.host_status import Trouble
+from ..core.model import Guest, Observation, PciDevice, Platform, Pool, Use
+from ..core.pci import PciAddress
+from ..core.record import Record
+from ..core.storage_xml import StoragePool, storage_pool
 from ..ports import Host
+from .context import Context
 
 _STORAGE_CLASS = 0x01
 
 
-def observe(host: Host) -> Observation:
-    """Read everything a plan depends on. HostError LibvirtUnavailable if libvirt does not answer."""
-    networks = dict(domain_xml.network_interfaces(text) for text in host.hypervisor.networks())
-    guests = tuple(domain_xml.guest(xml, networks) for xml in host.hypervisor.guests())
-    return _observation(host, guests)
+@dataclass(frozen=True)
+class _Libvirt:
+    """What libvirt says."""
+
+    guests: tuple[Guest, ...]
+    networks: tuple[NetworkXml, ...] = ()
+    storage: tuple[StoragePool, ...] = ()
 
 
-def observe_without_libvirt(host: Host, guests: tuple[Guest, ...]) -> Observation:
-    """What the kernel alone shows, with the guests as they were seen last: for reporting, never for planning."""
-    return _observation(host, guests)
+@dataclass(frozen=True)
+class _Kernel:
+    """What the kernel says."""
+
+    devices: tuple[PciDevice, ...]
+    platform: Platform
+    uses: tuple[Use, ...]
+    unknown_use: str | None
 
 
-def _observation(host: Host, guests: tuple[Guest, ...]) -> Observation:
-    devices = host.devices.devices()
+def observe(host: Host, context: Context) -> Observation:
+    """Read everything a plan depends on. HostError if libvirt does not answer, or the journal cannot be read.
+
+    Kernel and libvirt are asked side by side: most of libvirt's time is libvirtd's.
+    """
+    with ThreadPoolExecutor(max_workers=1) as side:
+        asked = side.submit(_ask_libvirt, host)
+        kernel = _ask_kernel(host)
+        return _observation(host, context, kernel, asked.result(), host.records.load())
+
+
+def observe_again(host: Host, context: Context, before: Observation) -> Observation:
+    """What our own actions can have changed since a look: drivers, guests, records. The rest is as it was then."""
+    with ThreadPoolExecutor(max_workers=1) as side:
+        asked = side.submit(_guests, host, before.networks)
+        devices = host.devices.devices()
+        return replace(
+            before,
+            devices=MappingProxyType({d.address: d for d in devices}),
+            guests=asked.result(),
+            records=MappingProxyType(dict(host.records.load())),
+            blocked=host.hypervisor.blocked(),
+            rejections=host.hypervisor.rejections(),
+            settings=context.settings(),
+            wishes=context.wishes(),
+        )
+
+
+def observe_what_can_be(host: Host, context: Context, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:
+    """For reporting, never for planning: where libvirt does not answer, with the guests as they were seen last."""
+    trouble = Trouble()
+    try:
+        libvirt = _ask_libvirt(host)
+    except HostError as error:
+        libvirt, trouble = _Libvirt(guests), replace(trouble, libvirt=error.message)
+    records: Mapping[str, Record] = {}
+    try:
+        records = host.records.load()
+    except HostError as error:
+        trouble = replace(trouble, journal=error.message)
+    return _observation(host, context, _ask_kernel(host), libvirt, records), trouble
+
+
+def _ask_libvirt(host: Host) -> _Libvirt:
+    networks = tuple(domain_xml.network(text) for text in host.hypervisor.networks())
+    guests = _guests(host, {n.name: n.interfaces for n in networks})
+    return _Libvirt(guests, networks, tuple(storage_pool(text) for text in host.hypervisor.storage_pools() or ()))
+
+
+def _guests(host: Host, networks: Mapping[str, frozenset[str]]) -> tuple[Guest, ...]:
+    return tuple(domain_xml.guest(xml, networks) for xml in host.hypervisor.guests())
+
+
+def _ask_kernel(host: Host) -> _Kernel:
     unknown: str | None = None
     uses: tuple[Use, ...] = ()
+    devices = host.devices.devices()
     try:
         uses = host.devices.uses()
     except HostError as error:
         unknown = error.message
+    return _Kernel(devices, host.devices.platform(), uses, unknown)
+
+
+def _observation(
+    host: Host, context: Context, kernel: _Kernel, libvirt: _Libvirt, records: Mapping[str, Record]
+) -> Observation:
+    follow = _Follow(host, kernel.devices)
     return Observation(
-        devices=MappingProxyType({d.address: d for d in devices}),
-        guests=guests,
-        platform=host.devices.platform(),
-        uses=(*uses, *_guest_uses(host, guests, devices)),
-        unknown_use=unknown,
-        records=MappingProxyType(dict(host.records.load())),
+        devices=MappingProxyType({d.address: d for d in kernel.devices}),
+        guests=libvirt.guests,
+        platform=kernel.platform,
+        uses=(*kernel.uses, *follow.guests(libvirt), *follow.storage(libvirt)),
+        unknown_use=kernel.unknown_use,
+        records=MappingProxyType(dict(records)),
         blocked=host.hypervisor.blocked(),
+        networks=MappingProxyType({n.name: n.interfaces for n in libvirt.networks}),
+        pools=tuple(follow.pool(n) for n in libvirt.networks if n.hands_out_vfs),
+        rejections=host.hypervisor.rejections(),
+        settings=context.settings(),
+        wishes=context.wishes(),
     )
 
 
-def _guest_uses(host: Host, guests: tuple[Guest, ...], devices: tuple[PciDevice, ...]) -> tuple[Use, ...]:
-    """What guests use through the host: block disks, volumes, SCSI devices, bridges, macvtap.
+class _Follow:
+    """From what libvirt names (paths, interfaces, pools) down to PCI devices.
 
     A disk that cannot be followed could be on any storage controller, so all of them count as used.
     """
-    found = []
-    for guest in guests:
-        for path in sorted(guest.block_paths):
-            addresses = host.devices.block_device(path)
-            what = f"carries the disk {path} of guest {guest.name}"
-            if addresses is None:
-                addresses = frozenset(d.address for d in devices if d.class_code >> 16 == _STORAGE_CLASS)
-                what = f"may carry the disk {path} of guest {guest.name} (it cannot be followed)"
-            found += [Use(a, what) for a in sorted(addresses)]
-        for name in sorted(guest.interfaces):
-            what = f"carries {name}, which guest {guest.name} uses"
-            found += [Use(a, what) for a in sorted(host.devices.interface(name))]
-    return tuple(found)
+
+    def __init__(self, host: Host, devices: tuple[PciDevice, ...]) -> None:
+        self._host = host
+        self._devices = devices
+
+    def guests(self, libvirt: _Libvirt) -> tuple[Use, ...]:
+        """What guests use through the host: block disks, volumes, SCSI devices, bridges, macvtap."""
+        pools = {pool.name: pool for pool in libvirt.storage}
+        found: list[Use] = []
+        for guest in libvirt.guests:
+            for path in sorted(guest.block_paths):
+                found += self._disk(path, f"the disk {path} of guest {guest.name}")
+            for name in sorted(guest.volume_pools):
+                pool = pools.get(name)
+                found += self._pool(pool, name, f"a volume of storage pool {name}, a disk of guest {guest.name}")
+            for name in sorted(guest.interfaces):
+                what = f"carries {name}, which guest {guest.name} uses"
+                found += [Use(a, what, by_guest=True) for a in sorted(self._host.devices.interface(name))]
+        return tuple(found)
+
+    def storage(self, libvirt: _Libvirt) -> tuple[Use, ...]:
+        """What libvirt's own storage pools are on, whether a guest uses them or not.
+
+        One that does not say is left to the guard while it is active: its members are mounted, imported or mapped.
+        """
+        pools = (pool for pool in libvirt.storage if pool.followable)
+        found = (u for pool in pools for u in self._pool(pool, pool.name, f"storage pool {pool.name}"))
+        return tuple(replace(use, by_guest=False) for use in found)
+
+    def pool(self, network: NetworkXml) -> Pool:
+        """All VFs that a network hands out: by address, or those of its PF."""
+        pfs = {a for name in network.pfs for a in self._host.devices.interface(name)}
+        vfs = {d.address for d in self._devices if d.physfn in pfs}
+        return Pool(network.name, network.addresses | vfs)
+
+    def _disk(self, path: str, thing: str) -> list[Use]:
+        return self._uses(self._host.devices.block_device(path), thing)
+
+    def _pool(self, pool: StoragePool | None, name: str, thing: str) -> list[Use]:
+        if pool is None or not pool.followable:
+            return self._uses(None, f"{thing} ({name})" if pool is None else thing)
+        found = [use for path in sorted(pool.paths) for use in self._disk(path, thing)]
+        found += self._uses(pool.addresses, thing)
+        for host in sorted(pool.hosts):
+            found += self._uses(self._host.devices.scsi_host(host) or None, thing)
+        return found
+
+    def _uses(self, addresses: frozenset[PciAddress] | None, thing: str) -> list[Use]:
+        what = f"carries {thing}"
+        if addresses is None:
+            addresses = frozenset(d.address for d in self._devices if d.class_code >> 16 == _STORAGE_CLASS)
+            what = f"may carry {thing} (it cannot be followed)"
+        return [Use(a, what, by_guest=True) for a in sorted(addresses)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +13,19 @@ import kopf
 
 from ..api import API_VERSION
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
-from ..api.devicehost import DeviceHostStatus
+from ..api.devicehost import DeviceHostSpec, DeviceHostStatus
 from ..core import conditions
 from ..core.errors import HostError
+from ..core.intent import Wish
+from ..core.model import Observation
 from ..core.reasons import Retry
+from ..core.record import Record
+from ..core.settings import Settings
 from ..ports import Body, Cluster, ClusterError, Host
 from ..reconcile.assignment import Assignment, AssignmentReconciler, Result
+from ..reconcile.context import Context
 from ..reconcile.host import HostReporter
+from ..reconcile.looker import Looker
 from . import runner
 from .objects import ObjectCache
 from .probes import Probes
@@ -27,8 +34,8 @@ from .queue import KeyedQueue
 log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "hostdev-agent"
-_SETTLE_SECONDS = 0.5
-_SCAN_SECONDS = 3.0
+_SETTLE_SECONDS = 0.1
+_SCAN_SECONDS = 30.0
 _LIBVIRT_RETRY_SECONDS = 2.0
 _REPORT_RETRY_SECONDS = 5.0
 _OUTDATED = (404, 409)
@@ -40,7 +47,6 @@ class Senses:
 
     connect: Callable[[], object]  # opens libvirt if it is closed; raises HostError
     connected: Callable[[], bool]
-    fingerprint: Callable[[], object]  # differs when a driver, or the host's own use of devices, changed
 
 
 class Agent:
@@ -51,9 +57,12 @@ class Agent:
         self._host = host
         self._cluster = cluster
         self._senses = senses
-        self._reconciler = AssignmentReconciler(host)
-        self._reporter = HostReporter(host)
+        self._looker = Looker(host, Context(lambda: self._settings, self._wishes, lambda: self._version))
+        self._reconciler = AssignmentReconciler(host, self._looker)
+        self._reporter = HostReporter(host, self._looker)
         self._objects = ObjectCache()
+        self._settings = Settings()
+        self._version = 0
         self._doubtful: set[str] = set()
         self._listed = False
         self._host_status = DeviceHostStatus()
@@ -66,10 +75,20 @@ class Agent:
     def seen(self, event: str | None, body: Body) -> None:
         """An event of the watch. DELETED also means that the object left the selector: asked for, not believed."""
         uid = body["metadata"]["uid"]
+        self._version += 1
         if event == "DELETED":
             self._doubt(uid)
         elif self._objects.put(body):
             self.queue.add(uid)
+
+    def host_seen(self, event: str | None, body: Body) -> None:
+        """An event of the watch on this node's DeviceHost. Gone: the administrator says nothing any more."""
+        if body["metadata"]["name"] != self._node:
+            return
+        settings = Settings.of(_host_spec(None if event == "DELETED" else body))
+        if settings != self._settings:
+            self._settings = settings
+            self.host_changed()
 
     def _doubt(self, uid: str) -> None:
         """What is known of the object may be wrong: it is read again before the next run."""
@@ -78,6 +97,7 @@ class Agent:
 
     def host_changed(self) -> None:
         """Something happened on the host: look at everything again. Any assignment may be concerned."""
+        self._version += 1
         for uid in self._objects:
             self.queue.add(uid)
         self._dirty.set()
@@ -105,21 +125,31 @@ class Agent:
             was = now
             await asyncio.sleep(_LIBVIRT_RETRY_SECONDS)
 
-    async def watch_kernel(self) -> None:
-        """Drivers bound by hand, routes and mounts raise no libvirt event: look for them."""
-        before = await asyncio.to_thread(self._senses.fingerprint)
+    async def look_around(self) -> None:
+        """Not everything raises an event, as virsh attach-device --config does not: now and then look for changes."""
+        before = await asyncio.to_thread(self._look, self._looker.shared_or_fresh)
         while True:
             await asyncio.sleep(_SCAN_SECONDS)
-            now = await asyncio.to_thread(self._senses.fingerprint)
+            now = await asyncio.to_thread(self._look, self._looker.fresh)
             if now != before:
-                before = now
                 self.host_changed()
+            before = now
+
+    @staticmethod
+    def _look(look: Callable[[], Observation]) -> object:
+        try:
+            return look()
+        except HostError as error:
+            return error.message
 
     async def list_bound(self) -> None:
         """Once, before any work: a node that lost its journal must know all claims before it makes a new one.
 
-        Without the whole list nobody can tell, either, whether a record's assignment is gone.
+        Without the whole list nobody can tell, either, whether a record's assignment is gone; and without the
+        DeviceHost nobody can tell whether the node is paused.
         """
+        mine = await runner.until_it_works("reading the DeviceHost", lambda: self._cluster.host(self._node))
+        self._settings = Settings.of(_host_spec(mine))
         bodies = await runner.until_it_works("listing assignments", lambda: self._cluster.bound_assignments(self._node))
         for body in bodies:
             self._objects.put(body)
@@ -155,11 +185,39 @@ class Agent:
 
     async def _report_host(self) -> None:
         alive = frozenset(self._objects) if self._listed else None
-        status = await asyncio.to_thread(self._reporter.status, self._host_status, alive)
+        waits = await self._release_orphans(alive) if alive is not None and self._settings.release_orphans else {}
+        status = await asyncio.to_thread(self._reporter.status, self._host_status, alive, waits)
         if status != self._host_status:
             await self._cluster.apply_host_status(self._node, status.wire())
         self._host_status = status
         self._reported = True
+
+    async def _release_orphans(self, alive: frozenset[str]) -> dict[str, str]:
+        """Give back what the administrator has listed; what each of the others waits for."""
+        waits = {}
+        for record in await asyncio.to_thread(self._reporter.orphans, alive):
+            if record.uid in self._settings.release_orphans and await self._is_gone(record):
+                refusal = await asyncio.to_thread(self._reconciler.release_orphan, record)
+                if refusal:
+                    waits[record.uid] = f"{refusal.reason}: {refusal.message}"
+                else:
+                    self.host_changed()  # its group is free for others
+        return waits
+
+    async def _is_gone(self, record: Record) -> bool:
+        """Asked, not believed: the record may be of an object that was made a moment ago."""
+        now = await self._cluster.get_assignment(record.namespace, record.name)
+        return now is None or now["metadata"]["uid"] != record.uid
+
+    def _wishes(self) -> tuple[Wish, ...]:
+        """Of all assignments that are not being deleted; one that makes no sense wants nothing."""
+        found = []
+        for uid in self._objects:
+            body = self._objects.get(uid)
+            if body and "deletionTimestamp" not in body["metadata"]:
+                with contextlib.suppress(ValueError):
+                    found.append(parse(body).wish())
+        return tuple(found)
 
     # -- one assignment -----------------------------------------------------------------------------------------
 
@@ -174,7 +232,7 @@ class Agent:
         if body is None:
             self._objects.remove(uid)
             self._reconciler.forget(uid)
-            self._dirty.set()
+            self._wake_waiting(uid)
             return Retry.ON_EVENT
         obj = parse(body)
         result = await asyncio.to_thread(self._reconciler.reconcile, obj)
@@ -187,6 +245,15 @@ class Agent:
             log.warning("%s/%s: status not written: %s", obj.namespace, obj.name, error)
             return Retry.BACKOFF
         return result.retry
+
+    def _wake_waiting(self, but: str) -> None:
+        """What one assignment gave up, or could not get, may be what another one waits for."""
+        self._version += 1
+        self._dirty.set()
+        for uid in self._objects:
+            body = self._objects.get(uid)
+            if uid != but and body and not _is_ready(body):
+                self.queue.add(uid)
 
     async def _still_bound(self, body: Body) -> Body | None:
         """The newest body if it is bound to this node. A DELETED event is believed only after a look."""
@@ -207,7 +274,7 @@ class Agent:
             self._host.boundary("release: cleared")
             await self._tell(body, "Released", "the device and its group are given back", warning=False)
             self._doubtful.add(obj.uid)  # the watch's news of it, or of its end, is asked for
-            self._dirty.set()
+            self.host_changed()  # another assignment of the group takes over what this one held
             return
         old = ours(obj.status)
         if ours(result.status) == old:
@@ -215,13 +282,25 @@ class Agent:
         phase = "release" if obj.deleting else "assign"
         self._objects.put(await self._cluster.apply_assignment_status(body, result.status.wire(), FIELD_MANAGER))
         self._host.boundary(f"{phase}: status written")
-        self._dirty.set()
+        self._wake_waiting(obj.uid)
+        if result.moved:
+            await self._tell(body, "DeviceMoved", result.moved, warning=False)
         for changed in conditions.changed(result.status.conditions, old.conditions):
             if changed.type == conditions.READY:
                 await self._tell(body, changed.reason, changed.message, warning=changed.status != "True")
 
     async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
         await self._cluster.event(body, warning=warning, reason=reason, message=message)
+
+
+def _host_spec(body: Body | None) -> DeviceHostSpec | None:
+    spec = (body or {}).get("spec")
+    return DeviceHostSpec.model_validate(spec) if spec else None
+
+
+def _is_ready(body: Body) -> bool:
+    rows = body.get("status", {}).get("conditions", [])
+    return any(c["type"] == conditions.READY and c["status"] == "True" for c in rows)
 
 
 def parse(body: Body) -> Assignment:
@@ -231,6 +310,7 @@ def parse(body: Body) -> Assignment:
         uid=meta["uid"],
         namespace=meta["namespace"],
         name=meta["name"],
+        created=meta["creationTimestamp"],
         generation=meta["generation"],
         deleting="deletionTimestamp" in meta,
         spec=DeviceAssignmentSpec.model_validate(body["spec"]),
@@ -255,15 +335,19 @@ async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
     async def assignment_event(event: Any, **_: Any) -> None:
         agent.seen(event["type"], event["object"])
 
+    @kopf.on.event(API_VERSION, "devicehosts", registry=registry)
+    async def host_event(event: Any, **_: Any) -> None:
+        agent.host_seen(event["type"], event["object"])
+
     await probes.start()
     try:
         await runner.run(
             registry,
-            runner.settings(f"status.nodeName={node}"),
+            runner.settings({"deviceassignments": f"status.nodeName={node}", "devicehosts": f"metadata.name={node}"}),
             agent.list_bound,
             agent.queue.run,
             agent.watch_libvirt,
-            agent.watch_kernel,
+            agent.look_around,
             agent.report_host,
         )
     finally:

@@ -134,7 +134,10 @@ class Controller:
         return updated
 
     async def _bind(self, body: Body, old: DeviceAssignmentStatus, generation: int, binding: Binding) -> None:
-        text = f"bound to node {binding.node_name} for guest {binding.domain_name} ({binding.domain_uuid})"
+        guest = (
+            f"guest {binding.domain_name} ({binding.domain_uuid})" if binding.domain_uuid else "nobody: a reservation"
+        )
+        text = f"bound to node {binding.node_name} for {guest}"
         accepted = condition(ACCEPTED, True, "Bound", text)
         stamped = conditions.stamp((accepted,), old.conditions, self._clock.now(), generation)
         status = DeviceAssignmentStatus(
@@ -171,6 +174,6 @@ async def run_controller(controller: Controller, probes: Probes) -> None:
 
     await probes.start()
     try:
-        await runner.run(registry, runner.settings(None), controller.list_hosts, controller.queue.run)
+        await runner.run(registry, runner.settings({}), controller.list_hosts, controller.queue.run)
     finally:
         await probes.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -37,10 +37,10 @@ class _Backoffs:
         return chain((1, 1, 2, 3, 5, 8), repeat(10))
 
 
-def settings(field_selector: str | None) -> kopf.OperatorSettings:
+def settings(field_selectors: Mapping[str, str]) -> kopf.OperatorSettings:
     """Watch and nothing else: no scanning, no peering, no events or annotations by kopf.
 
-    ``field_selector`` applies to DeviceAssignments, on the server's side.
+    ``field_selectors``: plural of a kind -> what of it is watched; the server selects.
     """
     made = kopf.OperatorSettings()
     made.scanning.disabled = True
@@ -48,9 +48,9 @@ def settings(field_selector: str | None) -> kopf.OperatorSettings:
     made.posting.enabled = False
     made.watching.server_timeout = 300
     made.networking.error_backoffs = _Backoffs()  # kopf's own end after a minute, and the program with them
-    if field_selector:
+    for plural, selector in field_selectors.items():
         # item assignment: replacing the mapping breaks kopf's watcher; a string key is ignored without a word
-        made.watching.field_selectors[(API_VERSION, "deviceassignments")] = field_selector
+        made.watching.field_selectors[(API_VERSION, plural)] = selector
     return made
 
 

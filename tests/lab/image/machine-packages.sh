@@ -6,6 +6,7 @@ export DEBIAN_FRONTEND=noninteractive
 
 declare -A package_of=(
     [mmdebstrap]=mmdebstrap [gcc]=gcc [mke2fs]=e2fsprogs [setpriv]=util-linux [cpio]=cpio [xz]=xz-utils [depmod]=kmod
+    [zstd]=zstd
 )
 missing=()
 for tool in "${!package_of[@]}"; do

@@ -1,0 +1,173 @@
+"""Plans for giving back: what is left to do so that nothing of an assignment remains on this host."""
+
+from __future__ import annotations
+
+from . import reasons
+from .actions import Action, DropRecord, RemoveHostdev, ReturnDriver, UnplugHostdev, WriteRecord
+from .checks import Refusal
+from .intent import REQUIRE_FREE, Wish
+from .model import Guest, Hostdev, Observation
+from .pci import PciAddress
+from .plan import Plan, our_hostdevs
+from .record import Member, Record
+
+
+def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | Refusal:
+    """What is left to do; a refusal says what it waits for. ``live``: a running guest is asked to let go of it.
+
+    Whoever carries it out looks again after the unplugs, and after the removals from XML: a guest that was started
+    meanwhile has the device.
+    """
+    record = host.records.get(uid)
+    if refusal := _blocked(record, host) or _still_held(uid, record, host, live=live):
+        return refusal
+    actions: list[Action] = []
+    for guest in host.guests:
+        actions += [UnplugHostdev(guest.uuid, h.address, h.alias) for h in our_hostdevs(guest, guest.live, uid, record)]
+    for guest in host.guests:
+        actions += [
+            RemoveHostdev(guest.uuid, h.address, h.alias) for h in our_hostdevs(guest, guest.config, uid, record)
+        ]
+    if record:
+        members = _to_be_returned(record, host)
+        heirs = _heirs(members, record, host)
+        for other, left in heirs.items():
+            old = host.records[other]
+            actions.append(WriteRecord(old.changed(old.address, (*old.members, *left))))
+        inherited = {m for left in heirs.values() for m in left}
+        actions += [ReturnDriver(m.address, m.driver) for m in members if m not in inherited]
+        actions.append(DropRecord(uid))
+    if actions and host.settings.paused:
+        return Refusal(
+            reasons.PAUSED, "nothing is given back: the node is paused; set spec.paused of its DeviceHost to false"
+        )
+    return Plan(tuple(actions))
+
+
+def _to_be_returned(record: Record, host: Observation) -> list[Member]:
+    """In reverse order. With RequireFree a mate that had no driver was never touched, whatever it has now."""
+    free = record.group_policy == REQUIRE_FREE
+    touched = (m for m in reversed(record.members) if m.address == record.address or m.driver is not None or not free)
+    return [m for m in touched if _is_to_be_returned(m, record.uid, host)]
+
+
+def _is_to_be_returned(member: Member, uid: str, host: Observation) -> bool:
+    """Whether the recorded device itself lacks its driver; one that another assignment has claimed since is not ours.
+
+    A device without any driver counts as well: giving it back was begun, and ended in BindFailed or a crash.
+    """
+    device = host.devices.get(member.address)
+    if device is None or not member.identity.same(device.identity):
+        return False
+    return (
+        not device.on_host_driver
+        and device.driver != member.driver
+        and not _claimed_by_other(device.address, uid, host)
+    )
+
+
+def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
+    return any(record.covers(address) for other, record in host.records.items() if other != uid)
+
+
+def _blocked(record: Record | None, host: Observation) -> Refusal | None:
+    for address in sorted(host.blocked):
+        if record and record.covers(address):
+            return Refusal(
+                reasons.DETACH_BLOCKED,
+                f"a change of the driver of {address} has not returned: nothing is given back before it ends; look for"
+                " what holds the device (dmesg, ps for processes in state D)",
+            )
+    return None
+
+
+def _heirs(members: list[Member], record: Record, host: Observation) -> dict[str, tuple[Member, ...]]:
+    """UID of another assignment of the group -> the endpoints that it has not recorded yet.
+
+    Given back now, they would split its group: they are left to it, together with the knowledge of their drivers.
+    """
+    left: dict[str, tuple[Member, ...]] = {}
+    for member in members:
+        group = host.group_of(host.devices[member.address])
+        for uid, other in sorted(host.records.items()):
+            if uid != record.uid and any(other.covers(d.address) for d in group):
+                left[uid] = (*left.get(uid, ()), member)
+                break
+    return left
+
+
+def _still_held(uid: str, record: Record | None, host: Observation, *, live: bool) -> Refusal | None:
+    claimed = _claimed(record, host)
+    for guest in host.guests:
+        ours = our_hostdevs(guest, guest.live, uid, record)
+        for hostdev in ours:
+            if not live:
+                return Refusal(
+                    reasons.GUEST_RUNNING,
+                    f"guest {guest.name} runs and holds {hostdev.address}: it is given back when the guest is shut off"
+                    f" (virsh shutdown {guest.name}); or set spec.detach to Live",
+                )
+            if refusal := _would_split(hostdev, guest, host):
+                return refusal
+        for hostdev in guest.live:
+            mine = hostdev in ours or _claimed_by_other(hostdev.address, uid, host)
+            if hostdev.address in claimed and not mine:
+                return Refusal(
+                    reasons.GROUP_IN_USE,
+                    f"guest {guest.name} runs and holds {hostdev.address} of the claimed IOMMU group: the group is"
+                    f" given back when the guest is shut off (virsh shutdown {guest.name})",
+                )
+    return None
+
+
+def _claimed(record: Record | None, host: Observation) -> frozenset[PciAddress]:
+    """What the record holds, and whatever is in those groups by now."""
+    members = {m.address: m for m in record.members} if record else {}
+    there = [d for a, m in members.items() if (d := host.devices.get(a)) and m.identity.same(d.identity)]
+    own = {record.address} if record else set()
+    return frozenset(members) | own | {mate.address for d in there for mate in host.group_of(d)}
+
+
+def _would_split(hostdev: Hostdev, guest: Guest, host: Observation) -> Refusal | None:
+    """Libvirt gives a managed device to the host once it is unplugged: not while the guest has one of its group."""
+    device = host.devices.get(hostdev.address)
+    if device is None or not hostdev.managed:
+        return None
+    mates = {m.address for m in host.mates(device)}
+    other = next((h for h in guest.live if h.address in mates), None)
+    if other is None:
+        return None
+    return Refusal(
+        reasons.GROUP_IN_USE,
+        f"{device.label} is not unplugged while running guest {guest.name} holds {other.address} of the same IOMMU"
+        f" group: it is managed, so libvirt would give it to the host at once; shut the guest off (virsh shutdown"
+        f" {guest.name}), or use managed: false",
+    )
+
+
+def release_inputs(wish: Wish, host: Observation) -> tuple[object, ...]:
+    """Everything that a release depends on; a failed one is not tried again while this is equal."""
+    record = host.records.get(wish.uid)
+    addresses = {m.address for m in record.members} if record else set()
+    return (
+        "release",
+        wish.generation,
+        record,
+        tuple(host.devices.get(a) for a in sorted(addresses)),
+        tuple(g for g in host.guests if _concerns(g, wish.uid, record) or any(g.uses(a) for a in addresses)),
+        host.blocked & addresses,
+        host.settings.paused,
+    )
+
+
+def _concerns(guest: Guest, uid: str, record: Record | None) -> bool:
+    return bool(our_hostdevs(guest, (*guest.live, *guest.config), uid, record))
+
+
+def rejected(wish: Wish, host: Observation) -> str | None:
+    """The guest that has refused to let go of a device of the assignment."""
+    record = host.records.get(wish.uid)
+    for guest in host.guests:
+        if any((guest.uuid, h.alias) in host.rejections for h in our_hostdevs(guest, guest.live, wish.uid, record)):
+            return guest.name
+    return None

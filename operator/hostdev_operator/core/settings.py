@@ -1,0 +1,34 @@
+"""What the administrator says of one node, in the spec of its DeviceHost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from ..api.devicehost import DeviceHostSpec
+from .pci import PciAddress
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``paused``: look and report, change nothing. ``overrides``: device -> why it may be taken from the host.
+
+    ``release_orphans``: UIDs of records whose assignment is gone, and whose devices shall be given back.
+    """
+
+    paused: bool = False
+    overrides: Mapping[PciAddress, str] = field(default_factory=lambda: MappingProxyType({}))
+    release_orphans: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, spec: DeviceHostSpec | None) -> Settings:
+        """From a DeviceHost's spec; an override whose address is malformed is left out: it overrides nothing."""
+        if spec is None:
+            return cls()
+        overrides = {}
+        for override in spec.critical_overrides:
+            with suppress(ValueError):
+                overrides[PciAddress.parse(override.device)] = override.reason
+        return cls(spec.paused, MappingProxyType(overrides), frozenset(spec.release_orphans))

@@ -1,0 +1,23 @@
+"""What the engine must know that is not on the host: the node's settings, and all assignments of the node."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.intent import Wish
+from ..core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """Asked anew at each look at the host. ``wishes``: the bound assignments that are not being deleted.
+
+    ``version`` changes with everything that is noticed of the host or of the assignments; by default with each
+    question.
+    """
+
+    settings: Callable[[], Settings] = Settings
+    wishes: Callable[[], tuple[Wish, ...]] = tuple
+    version: Callable[[], int] = itertools.count().__next__

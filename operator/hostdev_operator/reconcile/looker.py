@@ -1,0 +1,56 @@
+"""One look at the host serves all who need one, as long as nothing has been noticed since it began."""
+
+from __future__ import annotations
+
+import threading
+
+from ..core.errors import HostError
+from ..core.host_status import Trouble
+from ..core.model import Guest, Observation
+from ..ports import Host
+from .context import Context
+from .observe import observe, observe_again, observe_what_can_be
+
+
+class Looker:
+    """Observes. Thread-safe.
+
+    An event of the host wakes every assignment of the node; without sharing, each would read the whole host again.
+    Nobody acts on a shared look: who finds something to do looks afresh, under its locks.
+    """
+
+    def __init__(self, host: Host, context: Context) -> None:
+        self._host = host
+        self._context = context
+        self._lock = threading.Lock()
+        self._last: tuple[int, Observation] | None = None
+
+    def fresh(self) -> Observation:
+        """A look that begins now. HostError if libvirt does not answer, or the journal cannot be read."""
+        version = self._context.version()
+        seen = observe(self._host, self._context)
+        self._last = (version, seen)
+        return seen
+
+    def shared(self) -> tuple[Observation, bool]:
+        """The last look if nothing was noticed since it began, else a fresh one; whether it is fresh."""
+        with self._lock:
+            last = self._last
+            if last and last[0] == self._context.version():
+                return last[1], False
+            return self.fresh(), True
+
+    def shared_or_fresh(self) -> Observation:
+        """The same, for who does not mind."""
+        return self.shared()[0]
+
+    def after(self, before: Observation) -> Observation:
+        """What our own actions can have changed since a look; the rest as it was then, and for nobody else to share."""
+        return observe_again(self._host, self._context, before)
+
+    def what_can_be(self, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:
+        """For reporting: a shared look, or, if that fails, what can be seen, with the guests as they were seen last."""
+        try:
+            return self.shared_or_fresh(), Trouble()
+        except HostError:
+            return observe_what_can_be(self._host, self._context, guests)

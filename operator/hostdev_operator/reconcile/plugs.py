@@ -1,0 +1,52 @@
+"""The brake: what was plugged into a running guest and is out again is plugged again after growing delays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..core import reasons
+from ..core.actions import PlugHostdev
+from ..core.assignment_status import Outcome
+from ..core.checks import Refusal
+from ..core.intent import Intent
+from ..core.model import Observation
+from ..core.pci import PciAddress
+from ..core.plan import Plan
+from .failures import FailureMemory
+
+
+def plugs(plan: Plan) -> frozenset[PciAddress]:
+    """What a plan plugs in."""
+    return frozenset(a.hostdev.address for a in plan.actions if isinstance(a, PlugHostdev))
+
+
+class PlugMemory:
+    """The last plug of each assignment, in one run of its guest: that it worked, or why it did not."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._memory = FailureMemory(monotonic)
+
+    def brake(self, intent: Intent, host: Observation, plan: Plan) -> tuple[Plan, Refusal | None]:
+        """The plan, without its plugs while the delay lasts, and why they are left out."""
+        held = self._memory.too_soon(intent.uid, _run(intent, host)) if plugs(plan) else None
+        if held is None:
+            return plan, None
+        return Plan(tuple(a for a in plan.actions if not isinstance(a, PlugHostdev))), held.trouble
+
+    def note(self, intent: Intent, host: Observation, plan: Plan, failure: Refusal | None) -> None:
+        """A plan that plugs was carried out. If it worked, then a next plug is for somebody's having taken it out."""
+        guest = host.guest(intent.domain_uuid) if intent.domain_uuid else None
+        if not plugs(plan) or guest is None:
+            return
+        text = f"{intent.address} was plugged into running guest {guest.name}, and somebody else took it out"
+        why = failure or Refusal(reasons.UNPLUGGED_OUTSIDE, text)
+        self._memory.remember(intent.uid, _run(intent, host), Outcome(failed=why))
+
+    def forget(self, uid: str) -> None:
+        """The assignment is gone."""
+        self._memory.forget(uid)
+
+
+def _run(intent: Intent, host: Observation) -> tuple[object, ...]:
+    guest = host.guest(intent.domain_uuid) if intent.domain_uuid else None
+    return (intent.domain_uuid, guest.run if guest else None)

@@ -1,0 +1,66 @@
+"""Gives back all that was done for an assignment: for a release, a rollback, and a record without an assignment."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ..core import reasons
+from ..core.actions import Action, RemoveHostdev, UnplugHostdev
+from ..core.checks import Refusal
+from ..core.errors import HostError
+from ..core.model import Observation
+from ..core.plan import Plan
+from ..core.release import plan_release
+from ..ports import Host
+from .apply import apply
+
+log = logging.getLogger(__name__)
+
+#: What comes before the drivers, each followed by a second look at the host.
+_FIRST: tuple[type[Action], ...] = (UnplugHostdev, RemoveHostdev)
+
+
+class Releaser:
+    """Carries release plans out. ``look`` observes what our own actions can have changed since another look."""
+
+    def __init__(self, host: Host, look: Callable[[Observation], Observation]) -> None:
+        self._host = host
+        self._look = look
+
+    def undo(self, uid: str, owner: str, seen: Observation, phase: str, *, live: bool) -> Refusal | None:
+        """Give everything back; a refusal if it must wait. HostError if an action fails. ``live``: unplug as well.
+
+        First out of the running guest, then out of the XML, each with a second look: libvirt lets a guest start while
+        it removes the device, and then the guest has it. Once it is out, no new start can take it.
+        """
+        plan = plan_release(uid, seen, live=live)
+        for kind in _FIRST:
+            if isinstance(plan, Refusal):
+                return plan
+            part = Plan(tuple(a for a in plan.actions if isinstance(a, kind)))
+            if part.actions:
+                self._apply(part, owner, phase)
+                seen = self._look(seen)
+                plan = plan_release(uid, seen, live=live)
+        if isinstance(plan, Refusal):
+            return plan
+        if any(isinstance(a, _FIRST) for a in plan.actions):
+            raise HostError(
+                reasons.LIBVIRT_ERROR,
+                f"{plan.actions[0]}: libvirt did, but it is there again; edit the guest's XML by hand (virsh edit)",
+            )
+        self._apply(plan, owner, phase)
+        if plan.actions:
+            self._host.boundary(f"{phase}: done")
+        return None
+
+    def _apply(self, plan: Plan, owner: str, phase: str) -> None:
+        log_plan(owner, phase, plan)
+        apply(plan, self._host, phase)
+
+
+def log_plan(owner: str, phase: str, plan: Plan) -> None:
+    """One line for each action."""
+    for action in plan.actions:
+        log.info("%s: %s: %s", owner, phase, action)

@@ -1,0 +1,101 @@
+"""Figures: what was measured, what it is compared with, and whether its goal holds; as JSON and as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Times = list[float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """At most so much: of the operator's own median, or of its ratio to the reference's."""
+
+    text: str
+    ratio: float | None = None
+    operator: float | None = None
+
+    def holds(self, operator: float, ratio: float | None) -> bool:
+        """Whether it is met; a goal on a ratio is missed where the reference was not measured."""
+        if self.ratio is not None and (ratio is None or ratio > self.ratio):
+            return False
+        return self.operator is None or operator <= self.operator
+
+    def wire(self) -> dict[str, Any]:
+        """The text, and the number that it states."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def at_most(number: float, unit: str) -> Goal:
+    """A goal for the operator's own median."""
+    return Goal(f"at most {number:g} {unit}", operator=number)
+
+
+def at_most_times(ratio: float) -> Goal:
+    """A goal for the ratio to the reference."""
+    return Goal(f"at most {ratio:g} times the reference", ratio=ratio)
+
+
+def figure(
+    name: str,
+    unit: str,
+    ours: Times,
+    reference: tuple[str, Times] | None = None,
+    goal: Goal | None = None,
+) -> dict[str, Any]:
+    """One object of build/bench.json: medians, spreads, and the verdict. Smaller is better, always."""
+    mine = statistics.median(ours)
+    reference_name, theirs = reference or (None, [])
+    other = statistics.median(theirs) if theirs else None
+    ratio = mine / other if other else None
+    measured = reference is None or other is not None
+    return {
+        "name": name,
+        "unit": unit,
+        "operator": round(mine, 3),
+        "reference": None if other is None else round(other, 3),
+        "reference_name": reference_name,
+        "ratio": None if ratio is None else round(ratio, 3),
+        "goal": goal.wire() if goal else None,
+        "holds": measured and (goal is None or goal.holds(mine, ratio)),
+        "spread": {"operator": _spread(ours), "reference": _spread(theirs)},
+        "runs": len(ours),
+    }
+
+
+def _spread(values: Times) -> list[float] | None:
+    return [round(min(values), 3), round(max(values), 3)] if values else None
+
+
+def table(figures: Iterable[Mapping[str, Any]]) -> str:
+    """The figures as a Markdown table, for the terminal and for docs/benchmarks.md."""
+    rows = [("figure", "operator", "reference", "ratio", "goal", "runs", "")]
+    for f in figures:
+        spread, unit = f["spread"], f["unit"]
+        reference = "-"
+        if f["reference_name"]:
+            value = "NOT MEASURED" if f["reference"] is None else _value(f["reference"], unit, spread["reference"])
+            reference = f"{f['reference_name']}: {value}"
+        verdict = "holds" if f["goal"] else ""
+        rows.append(
+            (
+                f["name"],
+                _value(f["operator"], unit, spread["operator"]),
+                reference,
+                "-" if f["ratio"] is None else f"{f['ratio']:.2f}",
+                f["goal"]["text"] if f["goal"] else "-",
+                str(f["runs"]),
+                verdict if f["holds"] else "MISSED",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+
+
+def _value(median: float, unit: str, spread: list[float]) -> str:
+    digits = 0 if median >= 100 else 1 if median >= 20 else 2
+    return f"{median:.{digits}f} {unit} ({spread[0]:.{digits}f}-{spread[1]:.{digits}f})"
