@@ -38,7 +38,7 @@ class Trouble:
 def host_status(
     host: Observation, names: Names, orphans: tuple[Record, ...], waits: Mapping[str, str], trouble: Trouble
 ) -> DeviceHostStatus:
-    """The status without times. ``names``: of vendors and products; ``waits``: what the release of orphans waits for."""
+    """The status without times. ``names``: of vendors and products; ``waits``: what orphans to be released wait for."""
     devices = sorted(host.devices.values(), key=lambda d: d.address)
     counts = f"{len(devices)} devices, {len(host.groups)} groups, {len(host.guests)} guests"
     return DeviceHostStatus(
