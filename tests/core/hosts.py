@@ -28,6 +28,8 @@ from tests.fakes.samples import DB, LONER, MATE, NIC, WEB, device, intent, port
 PLATFORM = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True)
 DEVICES = (port(), device(NIC), device(MATE, "snd_hda_intel"), device(LONER, "igb", 13))
 
+IDENTITIES = {d.address: d.identity for d in DEVICES}
+
 
 def guest(uuid: str = WEB, name: str = "web", **more: Any) -> Guest:
     """A guest that is off and has nothing, but slots enough."""
@@ -95,7 +97,7 @@ def _after(action: Action, host: Observation) -> Observation:  # noqa: PLR0911 -
         case DetachDriver(address, driver):
             assert (host.devices[address].driver or "") == driver
             return with_device(host, address, driver=VFIO_DRIVER)
-        case ReturnDriver(address, driver):
+        case ReturnDriver(address, driver, _):
             return with_device(host, address, driver=driver)
         case AddHostdev(uuid, xml, _):
             return with_guest(host, uuid, config=(*of(host, uuid).config, Hostdev(xml.address, xml.alias, xml.managed)))

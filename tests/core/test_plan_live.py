@@ -233,3 +233,11 @@ def test_inputs_change_with_spec_and_settings_and_the_guests_run() -> None:
     assert inputs(intent(), with_records(RUNNING, assigned(uid=OTHER_UID, address=LONER).records)) == was
     assert UID not in RUNNING.records
     assert device(NIC) == RUNNING.devices[NIC]
+
+
+def test_a_device_that_lost_its_driver_while_a_guest_holds_it_is_not_touched() -> None:
+    host = assigned(managed=False)
+    held = (Hostdev(NIC, intent().alias), Hostdev(MATE, "ua-other"))
+    host = with_guest(host, WEB, active=True, live=held)
+    host = with_device(with_device(host, NIC, driver=None), MATE, driver=None)
+    assert [a for a in actions_of(plan_assign(intent(managed=False), host)) if isinstance(a, DetachDriver)] == []

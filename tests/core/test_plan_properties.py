@@ -28,7 +28,7 @@ from hostdev_operator.core.plan import Plan, plan_assign
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.record import Member
 from hostdev_operator.core.release import plan_release
-from tests.core.hosts import GUESTS, actions_of, carry_out, guest, observation, with_guest
+from tests.core.hosts import GUESTS, IDENTITIES, actions_of, carry_out, guest, observation, with_guest
 from tests.core.plans import ALIAS, refusal_of
 from tests.fakes.samples import DB, MATE, NIC, UID, WEB, device, intent, port
 
@@ -154,7 +154,7 @@ def test_a_release_goes_out_of_the_guest_then_out_of_its_xml_and_forgets_last(
     ("action", "words"),
     [
         (DetachDriver(NIC, "e1000e", device(NIC).identity), ("detach", str(NIC), "e1000e", VFIO_DRIVER)),
-        (ReturnDriver(NIC, None), (str(NIC), "had no driver")),
+        (ReturnDriver(NIC, None, IDENTITIES[NIC]), (str(NIC), "had no driver")),
         (AddHostdev(WEB, HostdevXml(NIC, ALIAS, managed=True), device(NIC).identity), ("persistent", str(NIC), WEB)),
         (PlugHostdev(WEB, HostdevXml(NIC, ALIAS, managed=True), device(NIC).identity), ("running", str(NIC), WEB)),
         (UnplugHostdev(WEB, NIC, None), ("running", str(NIC), WEB)),

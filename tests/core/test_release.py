@@ -16,6 +16,7 @@ from hostdev_operator.core.release import plan_release, rejected, release_inputs
 from hostdev_operator.core.settings import Settings
 from tests.core.hosts import (
     GUESTS,
+    IDENTITIES,
     actions_of,
     assigned,
     carry_out,
@@ -34,8 +35,8 @@ def test_release_goes_in_reverse_order_and_forgets_last() -> None:
     plan = plan_release(UID, assigned(managed=False))
     assert actions_of(plan) == (
         RemoveHostdev(WEB, NIC, ALIAS),
-        ReturnDriver(MATE, "snd_hda_intel"),
-        ReturnDriver(NIC, "e1000e"),
+        ReturnDriver(MATE, "snd_hda_intel", IDENTITIES[MATE]),
+        ReturnDriver(NIC, "e1000e", IDENTITIES[NIC]),
         DropRecord(UID),
     )
 
@@ -84,7 +85,7 @@ def test_release_leaves_on_vfio_what_was_there_before() -> None:
 
 def test_release_takes_from_vfio_what_had_no_driver() -> None:
     host = assigned(with_device(observation(), NIC, driver=None), managed=False)
-    assert ReturnDriver(NIC, None) in actions_of(plan_release(UID, host))
+    assert ReturnDriver(NIC, None, IDENTITIES[NIC]) in actions_of(plan_release(UID, host))
 
 
 def test_release_of_what_never_was_does_nothing() -> None:
@@ -94,7 +95,7 @@ def test_release_of_what_never_was_does_nothing() -> None:
 def test_release_binds_again_what_lost_its_driver_on_the_way_back() -> None:
     """A reattach that ended without a driver (BindFailed) must not count as given back at the next look."""
     host = with_device(assigned(), MATE, driver=None)
-    assert ReturnDriver(MATE, "snd_hda_intel") in actions_of(plan_release(UID, host))
+    assert ReturnDriver(MATE, "snd_hda_intel", IDENTITIES[MATE]) in actions_of(plan_release(UID, host))
 
 
 def test_release_leaves_alone_another_device_at_a_recorded_address() -> None:
@@ -209,7 +210,7 @@ def test_require_free_gives_back_its_own_and_what_another_held_for_it() -> None:
     assert summary(plan_release(UID, by_hand)) == kinds
     held = assigned(assigned(uid=OTHER_UID, address=MATE, managed=False), managed=False, group_policy="RequireFree")
     alone = carry_out(actions_of(plan_release(OTHER_UID, held)), held)
-    assert ReturnDriver(MATE, "snd_hda_intel") in actions_of(plan_release(UID, alone))
+    assert ReturnDriver(MATE, "snd_hda_intel", IDENTITIES[MATE]) in actions_of(plan_release(UID, alone))
 
 
 def test_the_refusal_of_a_guest_is_found_by_the_alias() -> None:

@@ -149,7 +149,7 @@ def test_another_card_in_its_place_is_never_touched(host: FakeHost, engine: Engi
     host.calls.clear()
     result = engine.run(assignment(LONER, managed=False))
     assert ready(result) == ("False", "IdentityChanged")
-    assert (host.calls, host.drivers()[LONER]) == ([], "ixgbe")
+    assert (host.calls, host.drivers()[LONER]) == ([f"remove_hostdev {LONER}"], "ixgbe")  # only out of the XML
     assert engine.run(assignment(LONER, managed=False, deleting=True)).released
     assert (host.drivers()[LONER], config(host), host.records) == ("ixgbe", [], {})
 
@@ -283,3 +283,37 @@ def test_a_crash_at_any_point_of_following_leads_to_the_same_end(boundary: int) 
     assert [str(a) for a in config(crashed.host)] == ["0000:05:00.0", "0000:05:00.1"]
     assert crashed.run(assignment(**MOVED, deleting=True)).released
     assert crashed.host.drivers() == {a: crashed.host.native[a] for a in crashed.host.devices}
+
+
+def test_the_guest_does_not_start_with_the_card_that_was_put_in_its_devices_place() -> None:
+    host = small_host()
+    engine = Engine(host)
+    engine.run(assignment(LONER))
+    mine = host.devices[LONER]
+    other = replace(mine, subsystem_device=0xBEEF)
+    host.insert(other)
+    assert ready(engine.run(assignment(LONER))) == ("False", "IdentityChanged")
+    assert host.guests[WEB].hostdevs() == ()
+    assert UID in host.records
+    calls = len(host.calls)
+    engine.run(assignment(LONER))
+    assert len(host.calls) == calls
+    host.insert(mine)
+    assert ready(engine.run(assignment(LONER))) == ("True", "Assigned")
+    assert [h.address for h in host.guests[WEB].hostdevs()] == [LONER]
+
+
+def test_a_card_that_is_exchanged_during_a_release_is_left_alone() -> None:
+    host = small_host()
+    engine = Engine(host)
+    engine.run(assignment(managed=False))
+    native = host.devices[MATE]
+
+    def exchange(call: str) -> None:
+        if call.startswith("remove_hostdev"):
+            host.devices[MATE] = replace(native, subsystem_device=0xBEEF, driver="vfio-pci")
+
+    host.hook = exchange
+    assert engine.run(assignment(managed=False, deleting=True)).released
+    assert host.drivers()[MATE] == "vfio-pci"
+    assert [call for call in host.calls if call == f"reattach_driver {MATE}"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,8 @@ SIZE = 16 << 20
 class SpareNvme:
     """An NVMe controller on one of the root ports that are left free for it (tests/lab/qemu.py)."""
 
+    _numbers = itertools.count(1)  # QEMU wants each name once in its life
+
     def __init__(self, lab: LabHost) -> None:
         self._lab = lab
         self._number = 0
@@ -25,7 +28,7 @@ class SpareNvme:
 
     def plug(self, port: str, serial: str) -> str:
         """Put it in, and wait until its driver is bound; its address in the laboratory host."""
-        self._number += 1
+        self._number = next(self._numbers)
         before = set(self._lab.find_devices(NVME))
         node = f"spare-disk{self._number}"
         self._lab.qmp.execute("blockdev-add", driver="null-co", size=SIZE, **{"node-name": node, "read-zeroes": True})

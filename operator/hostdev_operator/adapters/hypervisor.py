@@ -134,6 +134,8 @@ class LibvirtHypervisor:
     def _attach(self, what: str, domain_uuid: str, hostdev: HostdevXml, flag: int) -> None:
         def attach(connection: Any) -> None:
             domain = connection.lookupByUUIDString(domain_uuid)
+            if flag == libvirt.VIR_DOMAIN_AFFECT_LIVE and not domain.isActive():
+                raise HostError(reasons.HOST_CHANGED, f"{what}: it ran a moment ago, and is off now")
             if domain_xml.find_hostdev(_xml(domain, flag), hostdev.address) is None:
                 domain.attachDeviceFlags(domain_xml.hostdev_xml(hostdev), flag)
 

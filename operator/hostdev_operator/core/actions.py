@@ -106,11 +106,13 @@ class RemoveHostdev:
 class ReturnDriver:
     """Give a device back from vfio-pci or from no driver (nodedev-reattach) and verify that ``driver`` is bound.
 
-    ``driver`` None: it had none before. The kernel may bind one on its own then; that is the host's policy.
+    ``driver`` None: it had none before. The kernel may bind one on its own then; that is the host's policy. Nothing is
+    done to another device that is there by now.
     """
 
     address: PciAddress
     driver: str | None
+    identity: Identity
 
     def __str__(self) -> str:
         return f"return {self.address} to {self.driver or 'the host (it had no driver)'}"

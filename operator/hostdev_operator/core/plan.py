@@ -93,9 +93,12 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     if record != case.record:
         actions.append(WriteRecord(record))
     overrides = case.host.settings.overrides
+    # a device that is being removed from the host loses its driver while a guest still holds it
+    in_use = {h.address for g in case.host.guests for h in g.live}
     actions += [
         DetachDriver(d.address, d.driver or "", d.identity, d.address in overrides)
         for d in not_held(case.device, case.mates, record)
+        if d.driver is not None or d.address not in in_use
     ]
     if guest is None:
         return tuple(actions)

@@ -35,7 +35,7 @@ def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | R
             old = host.records[other]
             actions.append(WriteRecord(old.changed(old.address, (*old.members, *left))))
         inherited = {m for left in heirs.values() for m in left}
-        actions += [ReturnDriver(m.address, m.driver) for m in members if m not in inherited]
+        actions += [ReturnDriver(m.address, m.driver, m.identity) for m in members if m not in inherited]
         actions.append(DropRecord(uid))
     if actions and host.settings.paused:
         return Refusal(
@@ -143,6 +143,18 @@ def _would_split(hostdev: Hostdev, guest: Guest, host: Observation) -> Refusal |
         f" group: it is managed, so libvirt would give it to the host at once; shut the guest off (virsh shutdown"
         f" {guest.name}), or use managed: false",
     )
+
+
+def withdrawal(uid: str, host: Observation) -> Plan:
+    """Our hostdevs in persistent XML whose address holds another device now: the guest's next start would take it."""
+    record = host.records.get(uid)
+    actions: list[Action] = []
+    for guest in host.guests if record and not host.settings.paused else ():
+        for hostdev in our_hostdevs(guest, guest.config, uid, record):
+            member, device = record.member(hostdev.address) if record else None, host.devices.get(hostdev.address)
+            if member and device and not member.identity.same(device.identity):
+                actions.append(RemoveHostdev(guest.uuid, hostdev.address, hostdev.alias))
+    return Plan(tuple(actions))
 
 
 def release_inputs(wish: Wish, host: Observation) -> tuple[object, ...]:

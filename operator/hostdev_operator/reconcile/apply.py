@@ -103,7 +103,10 @@ def _detach_driver(action: DetachDriver, host: Host) -> None:
 
 
 def _return_driver(action: ReturnDriver, host: Host) -> None:
-    current = host.devices.driver(action.address)
+    device = host.devices.device(action.address)
+    if device is None or not action.identity.same(device.identity):
+        return
+    current = device.driver
     if is_vfio(current) or (current is None and action.driver is not None):
         host.hypervisor.reattach_driver(action.address)
     current = host.devices.wait_for_driver(action.address, lambda d: action.driver in (None, d), BIND_SECONDS)

@@ -21,12 +21,13 @@ from ..core.plan import Decision, Plan, decide, inputs, is_half_done
 from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
 from ..core.record import Record
-from ..core.release import plan_release, rejected, release_inputs
+from ..core.release import plan_release, rejected, release_inputs, withdrawal
 from ..ports import Host
 from .apply import apply
 from .failures import FailureMemory
 from .locks import NamedLocks
 from .looker import Looker
+from .orphans import OrphanReleaser
 from .plugs import PlugMemory, plugs
 from .release import Releaser, log_plan
 
@@ -92,6 +93,7 @@ class AssignmentReconciler:
         self._host = host
         self._looker = looker
         self._releaser = Releaser(host, looker.after)
+        self._orphans = OrphanReleaser(looker, self._releaser, host.clock.monotonic)
         self._locks = NamedLocks()
         self._failures = FailureMemory(host.clock.monotonic)
         self._plugs = PlugMemory(host.clock.monotonic)
@@ -127,22 +129,8 @@ class AssignmentReconciler:
 
     def release_orphan(self, record: Record) -> Refusal | None:
         """Give back what a record without an assignment holds; a refusal says what it waits for."""
-        try:
-            with self._locks.hold(self._names(record.address, record.domain_uuid)):
-                host = self._looker.fresh()
-                known = self._failures.holds_back(record.uid, ("orphan", record, host.guests, host.blocked))
-                if known:
-                    return known.trouble
-                waits = self._releaser.undo(record.uid, record.owner, host, "orphan", live=False)
-        except HostError as error:
-            log.warning("%s: orphan: %s: %s", record.owner, error.reason, error.message)
-            failed = Refusal(error.reason, error.message)
-            if error.reason is not reasons.LIBVIRT_UNAVAILABLE:
-                host = self._looker.fresh()
-                inputs_now = ("orphan", record, host.guests, host.blocked)
-                self._failures.remember(record.uid, inputs_now, Outcome(failed=failed))
-            return failed
-        return waits
+        with self._locks.hold(self._names(record.address, record.domain_uuid)):
+            return self._orphans.release(record)
 
     # -- locks and records ----------------------------------------------------------------------------------------
 
@@ -196,7 +184,7 @@ class AssignmentReconciler:
     def _assign(self, obj: Assignment, wish: Wish) -> Result:
         host, fresh = self._looker.shared()
         decision = decide(wish, host)
-        if not fresh and _changes_something(decision, host):
+        if not fresh and (_changes_something(decision, host) or withdrawal(wish.uid, host).actions):
             host = self._looker.fresh()
             decision = decide(wish, host)
         intent, answer = decision.intent, decision.answer
@@ -217,6 +205,8 @@ class AssignmentReconciler:
         intent, refusal = decision.intent, decision.answer
         assert isinstance(refusal, Refusal)  # noqa: S101 - that is why we are here
         outcome = Outcome(refused=refusal)
+        if refusal.reason is reasons.IDENTITY_CHANGED:
+            host = self._withdraw(wish, host)
         begun = intent is not None and is_half_done(intent, host)
         if intent is None or not begun or self._failures.holds_back(obj.uid, inputs(intent, host)):
             return self._result(obj, wish, (intent, host), outcome)
@@ -227,6 +217,15 @@ class AssignmentReconciler:
         if not outcome.rolled_back:
             self._failures.remember(obj.uid, inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
+
+    def _withdraw(self, wish: Wish, host: Observation) -> Observation:
+        """Another device is where the guest's XML says: its next start must not take that one."""
+        plan = withdrawal(wish.uid, host)
+        if not plan.actions:
+            return host
+        log_plan(wish.owner, "withdraw", plan)
+        apply(plan, self._host, "withdraw")
+        return self._looker.after(host)
 
     def _carry_out(self, obj: Assignment, wish: Wish, intent: Intent, host: Observation, plan: Plan) -> Result:
         plan, brake = self._plugs.brake(intent, host, plan)

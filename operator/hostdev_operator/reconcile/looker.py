@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 from ..core.errors import HostError
@@ -23,21 +24,25 @@ class Looker:
         self._host = host
         self._context = context
         self._lock = threading.Lock()
-        self._last: tuple[int, Observation] | None = None
+        self._keeping = threading.Lock()
+        self._numbers = itertools.count()
+        self._last: tuple[int, int, Observation] | None = None
 
     def fresh(self) -> Observation:
         """A look that begins now. HostError if libvirt does not answer, or the journal cannot be read."""
-        version = self._context.version()
+        number, version = next(self._numbers), self._context.version()
         seen = observe(self._host, self._context)
-        self._last = (version, seen)
+        with self._keeping:
+            if self._last is None or self._last[0] < number:
+                self._last = (number, version, seen)
         return seen
 
     def shared(self) -> tuple[Observation, bool]:
         """The last look if nothing was noticed since it began, else a fresh one; whether it is fresh."""
         with self._lock:
             last = self._last
-            if last and last[0] == self._context.version():
-                return last[1], False
+            if last and last[1] == self._context.version():
+                return last[2], False
             return self.fresh(), True
 
     def shared_or_fresh(self) -> Observation:

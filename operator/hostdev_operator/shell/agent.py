@@ -38,6 +38,7 @@ _SETTLE_SECONDS = 0.1
 _SCAN_SECONDS = 30.0
 _LIBVIRT_RETRY_SECONDS = 2.0
 _REPORT_RETRY_SECONDS = 5.0
+_ORPHAN_RETRY_SECONDS = 60.0
 _OUTDATED = (404, 409)
 
 
@@ -195,13 +196,17 @@ class Agent:
     async def _release_orphans(self, alive: frozenset[str]) -> dict[str, str]:
         """Give back what the administrator has listed; what each of the others waits for."""
         waits = {}
+        again = False
         for record in await asyncio.to_thread(self._reporter.orphans, alive):
             if record.uid in self._settings.release_orphans and await self._is_gone(record):
                 refusal = await asyncio.to_thread(self._reconciler.release_orphan, record)
                 if refusal:
                     waits[record.uid] = f"{refusal.reason}: {refusal.message}"
+                    again = again or refusal.reason.retry is Retry.BACKOFF
                 else:
                     self.host_changed()  # its group is free for others
+        if again:
+            asyncio.get_running_loop().call_later(_ORPHAN_RETRY_SECONDS, self._dirty.set)
         return waits
 
     async def _is_gone(self, record: Record) -> bool:
@@ -210,11 +215,14 @@ class Agent:
         return now is None or now["metadata"]["uid"] != record.uid
 
     def _wishes(self) -> tuple[Wish, ...]:
-        """Of all assignments that are not being deleted; one that makes no sense wants nothing."""
+        """Of all assignments that are not being deleted; one that makes no sense wants nothing.
+
+        One whose plan was tried and failed stands in nobody's way, however old it is.
+        """
         found = []
         for uid in self._objects:
             body = self._objects.get(uid)
-            if body and "deletionTimestamp" not in body["metadata"]:
+            if body and "deletionTimestamp" not in body["metadata"] and not _has_failed(body):
                 with contextlib.suppress(ValueError):
                     found.append(parse(body).wish())
         return tuple(found)
@@ -298,9 +306,18 @@ def _host_spec(body: Body | None) -> DeviceHostSpec | None:
     return DeviceHostSpec.model_validate(spec) if spec else None
 
 
-def _is_ready(body: Body) -> bool:
+def _condition(body: Body, kind: str) -> str | None:
     rows = body.get("status", {}).get("conditions", [])
-    return any(c["type"] == conditions.READY and c["status"] == "True" for c in rows)
+    return next((c["status"] for c in rows if c["type"] == kind), None)
+
+
+def _is_ready(body: Body) -> bool:
+    return _condition(body, conditions.READY) == "True"
+
+
+def _has_failed(body: Body) -> bool:
+    """All checks passed, and still it is not ready."""
+    return _condition(body, conditions.PLANNED) == "True" and _condition(body, conditions.READY) == "False"
 
 
 def parse(body: Body) -> Assignment:
