@@ -286,14 +286,14 @@ class AssignmentReconciler:
     # -- release --------------------------------------------------------------------------------------------------
 
     def _release(self, obj: Assignment, wish: Wish) -> Result:
-        host, fresh = self._looker.shared()
+        host, fresh = self._looker.for_release()
         live = wish.spec.detach == LIVE
         known = self._failures.holds_back(obj.uid, release_inputs(wish, host))
         if known:
             return self._result(obj, wish, (None, host), _as_rejected(known, wish, host))
         plan = plan_release(obj.uid, host, live=live)
         if not fresh and isinstance(plan, Plan):
-            host = self._looker.fresh()
+            host = self._looker.fresh_for_release()
             plan = plan_release(obj.uid, host, live=live)
         if isinstance(plan, Refusal):  # it waits: nothing was changed, so this look is good for the report
             return self._result(obj, wish, (None, host), Outcome(refused=plan))

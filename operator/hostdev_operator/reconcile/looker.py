@@ -40,14 +40,26 @@ class Looker:
     def shared(self) -> tuple[Observation, bool]:
         """The last look if nothing was noticed since it began, else a fresh one; whether it is fresh."""
         with self._lock:
-            last = self._last
-            if last and last[1] == self._context.version():
-                return last[2], False
-            return self.fresh(), True
+            known = self._still_good()
+            return (known, False) if known else (self.fresh(), True)
+
+    def _still_good(self) -> Observation | None:
+        last = self._last
+        return last[2] if last and last[1] == self._context.version() else None
 
     def shared_or_fresh(self) -> Observation:
         """The same, for who does not mind."""
         return self.shared()[0]
+
+    def for_release(self) -> tuple[Observation, bool]:
+        """Like shared, but a new look is at what a release depends on: the host's own needs are as they were last."""
+        known = self._still_good()
+        return (known, False) if known else (self.fresh_for_release(), True)
+
+    def fresh_for_release(self) -> Observation:
+        """The same, beginning now."""
+        last = self._last
+        return self.after(last[2]) if last else self.fresh()
 
     def after(self, before: Observation) -> Observation:
         """What our own actions can have changed since a look; the rest as it was then, and for nobody else to share."""
