@@ -39,9 +39,9 @@ NOBODY = "33333333-3333-4333-8333-333333333333"
 
 #: As sysfs shows them: both functions are behind the port.
 DEVICES = (
-    replace(port(), slot_path="0000:00/01.0"),
-    device(NIC, slot_path="0000:00/01.0/00.0"),
-    device(MATE, None, slot_path="0000:00/01.0/00.1"),
+    replace(port(), slot_path="0000:00/01.0", express=False),
+    device(NIC, slot_path="0000:00/01.0/00.0", express=False),
+    device(MATE, None, slot_path="0000:00/01.0/00.1", express=False),
 )
 
 

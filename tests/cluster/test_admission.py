@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.controlplane import ControlPlane
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 GOOD = {"domain": {"name": "guest"}, "source": {"pci": {"address": "0000:01:00.0"}}}
 
 
@@ -156,3 +157,9 @@ def test_what_may_be_said_of_a_node(plane: ControlPlane, spec: dict[str, object]
         assert "created (server dry run)" in result.stdout, result.stderr
     else:
         assert words in result.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_are_taken(plane: ControlPlane, example: Path) -> None:
+    result = plane.kubectl("create", "--dry-run=server", "-f", str(example))
+    assert "created (server dry run)" in result.stdout

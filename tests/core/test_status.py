@@ -374,3 +374,11 @@ def test_what_the_administrator_asks_for_is_a_condition() -> None:
     assert shown["JournalReady"] == ("False", "StateDirectoryFailed")
     usual = {c.type for c in host_status(observation(), {}, (), {}, Trouble()).conditions}
     assert usual == {"IOMMUReady", "InterruptRemappingReady", "VFIOReady", "LibvirtReady", "JournalReady"}
+
+
+def test_a_conventional_device_is_warned_of() -> None:
+    host = with_device(assigned(), NIC, express=False)
+    planned = find(assignment_status(host, FINE).conditions, "Planned")
+    assert planned
+    assert (planned.status, planned.reason) == ("True", "ConventionalPCI")
+    assert str(NIC) in planned.message

@@ -32,7 +32,8 @@ def device(
     """An Ethernet endpoint, unless told otherwise."""
     where = PciAddress.parse(address) if isinstance(address, str) else address
     path = f"0000:00/{where.bus:02x}.0/{where.slot:02x}.{where.function}"
-    values: dict[str, Any] = {"vendor": 0x8086, "product": 0x10D3, "class_code": 0x020000, "slot_path": path, **more}
+    kind: dict[str, Any] = {"vendor": 0x8086, "product": 0x10D3, "class_code": 0x020000, "express": True}
+    values = {**kind, "slot_path": path, **more}
     return PciDevice(where, driver=driver, iommu_group=group, **values)
 
 

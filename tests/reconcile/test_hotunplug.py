@@ -86,7 +86,7 @@ def test_a_guest_that_keeps_it_is_asked_once(host: FakeHost, engine: Engine, man
     for _ in range(5):
         result = engine.run(GONE)
         assert not result.released
-        assert (ready(result), attached(result)[0], result.retry) == (("False", reason), "True", Retry.ON_EVENT)
+        assert (ready(result), attached(result)[0], result.retry) == (("False", reason), "True", Retry.ON_RESTART)
     assert requests == [f"unplug_hostdev {NIC}"]
     assert (live(host), host.drivers()[MATE]) == ([NIC], VFIO_DRIVER)
 

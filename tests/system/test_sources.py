@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.lab.guests import define, guest_xml, wait_for_guest
+from tests.lab.guests import define, guest_log, guest_xml, wait_for_guest
 from tests.system.devices import SpareNvme
 from tests.system.inspect_guest import config_xml, live_xml, source
 from tests.system.stack import NODE, Stack, assignment
@@ -91,12 +91,17 @@ def test_the_whole_group_for_a_guest_that_is_off(system: Stack, device: str, mat
         assert source(address) in config_xml(system, "whole")
     assert ("type='unassigned'" in config_xml(system, "whole")) == (mate_address == "Unassigned")
     lab.virsh("start", "whole")
-    console = wait_for_guest(lab, "whole", "GUEST up")
+    wait_for_guest(lab, "whole", "GUEST up")
     system.wait_condition("whole", "Attached", "True")
     assert (lab.driver(device), lab.driver(mate)) == ("vfio-pci", "vfio-pci")
-    console = wait_for_guest(lab, "whole", "plugged .* 8086:100e")
-    seen = 1 if mate_address == "Unassigned" else 2
-    assert len(re.findall("plugged .* 8086:100e", console)) <= seen
+    # the guest goes through its buses in order again and again: the second NIC's slot comes right after the first one's
+    wanted_lines = 1 if mate_address == "Unassigned" else 2
+
+    def seen() -> int:
+        return len(re.findall("plugged .* 8086:100e", guest_log(lab, "whole")))
+
+    system.wait("the guest to see what it is to see", lambda: seen() >= wanted_lines)
+    assert seen() == wanted_lines
     lab.virsh("destroy", "whole")
     system.wait_condition("whole", "Attached", "False", "GuestShutOff")
     system.delete("whole")
@@ -150,3 +155,48 @@ def test_a_reservation_holds_the_group_for_nobody(system: Stack, device: str, ma
     system.delete("reserved")
     system.wait_condition("later", "Ready", "True")
     assert (lab.driver(device), lab.driver(mate)) == ("e1000", "vfio-pci")
+
+
+POOL = "<network><name>vfs</name><forward mode='hostdev' managed='yes'><pf dev='{pf}'/></forward></network>"
+
+
+def test_vfs_by_their_pf_and_index_and_by_a_network_that_hands_them_out(system: Stack) -> None:
+    lab = system.lab
+    pf = lab.find_devices("8086:10c9")[1]
+    nic = lab.run(f"ls /sys/bus/pci/devices/{pf}/net").stdout.strip()
+    mac = lab.sysfs(f"class/net/{nic}/address")
+    define_guests(system, "virtual")
+    lab.write(f"/sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe", "0")
+    lab.write(f"/sys/bus/pci/devices/{pf}/sriov_numvfs", "2")
+    try:
+        first, second = (
+            lab.run(f"basename $(readlink /sys/bus/pci/devices/{pf}/virtfn{n})").stdout.strip() for n in (0, 1)
+        )
+        system.apply(assignment("vf", domain="virtual", source={"match": {"pfMAC": mac, "vfIndex": 1}}))
+        system.wait_condition("vf", "Ready", "True")
+        assert source(second) in config_xml(system, "virtual")
+        identity = system.get("deviceassignment", "vf")["status"]["identity"]
+        assert (identity["pfMAC"], identity["vfIndex"], identity["address"]) == (mac, 1, second)
+        system.apply(assignment("pf", domain="virtual", address=pf))
+        assert "2 VFs" in system.wait_condition("pf", "Ready", "False", "DeviceInUse")
+        system.delete("vf")
+        system.wait_gone("vf")
+
+        lab.write("/tmp/vfs.xml", POOL.format(pf=nic))
+        lab.virsh("net-define", "/tmp/vfs.xml")
+        system.apply(assignment("taken", domain="virtual", address=first))
+        assert "libvirt network vfs" in system.wait_condition("taken", "Ready", "False", "DeviceInUse")
+
+        def holder() -> object:
+            devices = system.get("devicehost", NODE)["status"]["devices"]
+            return next(d.get("holder") for d in devices if d["address"] == first)
+
+        system.wait("the holder", lambda: holder() == {"kind": "Pool", "name": "vfs"})
+        lab.virsh("net-undefine", "vfs")
+        system.wait_condition("taken", "Ready", "True")
+    finally:
+        for name in ("taken", "pf", "vf"):
+            system.plane.kubectl("delete", "deviceassignment", name, "--ignore-not-found", "--wait=false")
+        system.wait("nothing on the VFs", lambda: not system.assignments())
+        lab.write(f"/sys/bus/pci/devices/{pf}/sriov_numvfs", "0")
+        lab.write(f"/sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe", "1")

@@ -145,35 +145,43 @@ class LibvirtHypervisor:
         """virDomainDetachDeviceFlags(LIVE). It waits 5 s for the guest, and then calls it a success: so look."""
         what = f"unplugging {action.address} from guest {action.domain_uuid}"
 
-        def unplug(connection: Any) -> bool:
+        def unplug(connection: Any) -> None:
             domain = _unless_gone(connection.lookupByUUIDString, action.domain_uuid)
             if domain is None or not domain.isActive():
-                return True
+                return
             hostdev = domain_xml.find_hostdev(_xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE), action.address)
             if hostdev is None:
-                return True
+                return
             self._connection.rejections.discard((action.domain_uuid, action.alias))
             domain.detachDeviceFlags(hostdev, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            return self._is_out(domain, action)
+            self._wait_until_out(domain, action)
 
-        if not self._call(what, unplug, CHANGE_SECONDS):
-            raise HostError(
-                reasons.UNPLUG_PENDING,
-                f"guest {action.domain_uuid} was asked to let go of {action.address} and has not answered; it is given"
-                " back when the guest does, or is shut off",
-            )
+        try:
+            self._call(what, unplug, CHANGE_SECONDS)
+        except HostError as error:
+            if error.reason is reasons.NO_GUEST_PCI_SLOT:  # "does not support hotplugging" is about its slot here
+                raise HostError(reasons.UNPLUG_REJECTED, error.message) from error
+            raise
 
-    def _is_out(self, domain: Any, action: UnplugHostdev) -> bool:
-        """Whether the live XML is without it, within some seconds or until the guest's refusal."""
+    def _wait_until_out(self, domain: Any, action: UnplugHostdev) -> None:
+        """Until the live XML is without it; HostError UnplugRejected or UnplugPending if it stays."""
         end = time.monotonic() + UNPLUG_SECONDS
         while True:
             xml = _unless_off(_xml, domain, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             if xml is None or domain_xml.find_hostdev(xml, action.address) is None:
-                return True
+                return
             if (action.domain_uuid, action.alias) in self._connection.rejections:
-                raise HostError(reasons.UNPLUG_REJECTED, f"guest {domain.name()} refuses to let go of {action.address}")
+                raise HostError(
+                    reasons.UNPLUG_REJECTED,
+                    f"guest {domain.name()} refuses to let go of {action.address}; end its use in the guest and change"
+                    f" spec.detach to ask again, or shut the guest off (virsh shutdown {domain.name()})",
+                )
             if time.monotonic() >= end:
-                return False
+                raise HostError(
+                    reasons.UNPLUG_PENDING,
+                    f"guest {domain.name()} was asked to let go of {action.address} and has not answered; it is given"
+                    f" back when the guest lets go or is shut off (virsh shutdown {domain.name()})",
+                )
             time.sleep(_POLL_SECONDS)
 
     def rejections(self) -> frozenset[tuple[str, str]]:

@@ -111,7 +111,7 @@ class MatchSource(Model):
         description="PCI class: base class (0x02), with subclass (0x0200), or with programming interface (0x020000).",
     )
     serial: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
-        default=None, description="Serial number, as status.identity of the DeviceHost's devices shows it."
+        default=None, description="Serial number, as status.devices[].serial of the DeviceHost shows it."
     )
     slot_path: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         default=None,
@@ -199,7 +199,8 @@ class DeviceAssignmentSpec(Model):
     mate_address: Literal["Auto", "Unassigned"] = Field(
         default="Auto",
         description="AssignAll: how the guest gets the other endpoints. Auto: visible, at addresses that libvirt"
-        " chooses. Unassigned: held by the guest's QEMU without the guest seeing them.",
+        " chooses. Unassigned: on vfio-pci and in the guest's XML, so that nobody else gets them, but not shown to the"
+        " guest.",
     )
     managed: bool = Field(
         default=True,
@@ -209,12 +210,15 @@ class DeviceAssignmentSpec(Model):
     attach: Literal["Auto", "Live", "NextBoot"] = Field(
         default="Auto",
         description="What a running guest gets. Live: the device is plugged in at once; if that cannot be, nothing is"
-        " done. Auto: plugged in at once if it can be, else at the next boot. NextBoot: at the next boot.",
+        " done. Auto: plugged in at once if it can be, else at the next boot. NextBoot: at the next boot. A guest that"
+        " is off gets it at its next start, whatever this says.",
     )
     detach: Literal["WhenOff", "Live"] = Field(
         default="WhenOff",
         description="What a deletion does to a running guest. WhenOff: it waits until the guest is shut off. Live: the"
-        " guest is asked to let go of the device; if it does not, the deletion waits. Can be changed at any time.",
+        " guest is asked to let go of the device; if it does not, the deletion waits. Can be changed at any time. A"
+        " managed device is not unplugged while the guest has another one of its IOMMU group: with groupPolicy"
+        " AssignAll that needs managed: false.",
     )
     driver: DriverSpec | None = Field(default=None, description="The driver that serves the guest.")
 
@@ -265,7 +269,8 @@ class MemberStatus(Model):
 
     address: AddressText = Field(description="PCI address.")
     role: Literal["Device", "Mate", "Bridge"] = Field(
-        description="Device: the assigned one. Mate: another endpoint, claimed with it. Bridge: never detached."
+        description="Device: given to the guest (with AssignAll the other endpoints too). Mate: held on vfio-pci with"
+        " it. Bridge: anything that is no endpoint; never detached."
     )
     driver: DriverName | None = Field(default=None, description="The kernel driver bound now; absent if none.")
 

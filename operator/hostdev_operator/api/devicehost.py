@@ -25,7 +25,10 @@ class CriticalOverride(Model):
                 )
             ),
         ),
-    ] = Field(description="PCI address, for example 0000:01:00.0.")
+    ] = Field(
+        description="PCI address in full and in lower case: 0000:01:00.0. It means whatever is at that address: look"
+        " again after cards were moved."
+    )
     reason: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         description="Why: shown in the conditions of the DeviceHost and of assignments that use it."
     )
@@ -115,7 +118,9 @@ class DeviceEntry(Model):
     sriov: SriovStatus | None = Field(default=None, description="PF or VF; absent for other devices.")
     holder: HolderStatus | None = Field(default=None, description="Who has it; absent if nobody.")
     host_use: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="Why the host needs it, so that it cannot be assigned; absent otherwise."
+        default=None,
+        description="Why the host, or a guest through the host, needs it; absent otherwise. It cannot be"
+        " assigned unless spec.criticalOverrides lists it; needs of guests are never lifted.",
     )
 
 

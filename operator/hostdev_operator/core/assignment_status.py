@@ -19,6 +19,7 @@ from .intent import LIVE, NEXT_BOOT, Intent, Seen, Wish
 from .model import Guest, Observation, PciDevice, Role
 from .plan import not_held, our_hostdevs
 from .published import record_status, seen_status
+from .reasons import Retry
 from .record import Record
 
 #: The reason of a condition that nobody worked on, since a check refused: the refusal itself is said once, by Planned.
@@ -143,6 +144,12 @@ def _planned(view: _View) -> Condition:
     if lifted:
         words = "; ".join(f"{u.address} {u.what}, overridden: {host.settings.overrides[u.address]}" for u in lifted)
         return condition(PLANNED, True, "CriticalOverride", f"every other check passed; {words}")
+    if not view.device.express:
+        text = (
+            f"every check passed; {view.device.address} is a conventional PCI device: it shares its bus, and so its"
+            " IOMMU group, with every device behind the same bridge; prefer a PCI Express device"
+        )
+        return condition(PLANNED, True, "ConventionalPCI", text)
     return condition(PLANNED, True, "ChecksPassed", "every check passed")
 
 
@@ -177,15 +184,24 @@ def _configured(view: _View) -> Condition:
 def _attached(view: _View) -> Condition:
     guest = view.guest
     if guest is None:
-        return condition(ATTACHED, False, "GuestNotFound", f"guest {view.wish.domain_uuid} is not defined here")
+        return condition(
+            ATTACHED,
+            False,
+            "GuestNotFound",
+            f"guest {view.wish.domain_uuid}, for which {view.name} is meant, is not defined here; define it again, or"
+            " delete the assignment",
+        )
     if not guest.active:
-        return condition(ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off")
+        return condition(
+            ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off; it gets {view.name} at its next start"
+        )
     if not view.missing(live=True):
         return condition(ATTACHED, True, "InLiveXML", f"guest {guest.name} runs with {view.name}")
     later = f"guest {guest.name} runs without {view.name}; it gets it at its next boot: shut it down and start it"
     trouble = view.outcome.not_plugged or (view.outcome.trouble if view.wish.spec.attach == LIVE else None)
     if trouble:
-        return condition(ATTACHED, False, trouble.reason, f"{trouble.message}; {later}")
+        soon = trouble.reason.retry is Retry.BACKOFF
+        return condition(ATTACHED, False, trouble.reason, trouble.message if soon else f"{trouble.message}; {later}")
     lack = lacking_slots(Case(view.intent, view.record, view.host)) if view.intent and view.device else None
     if lack and view.wish.spec.attach != NEXT_BOOT:
         return condition(ATTACHED, False, reasons.NO_GUEST_PCI_SLOT, f"{later}; it cannot be plugged in: {lack}")

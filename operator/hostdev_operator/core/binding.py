@@ -70,7 +70,8 @@ def _where_the_guest_is(
         nodes = ", ".join(f"{b.node_name} ({b.domain_uuid})" for b in found)
         return Refusal(
             reasons.GUEST_AMBIGUOUS,
-            f"guests with {wanted} are on several nodes: {nodes}; make a new assignment with spec.nodeName",
+            f"guests with {wanted} are on several nodes: {nodes}; set spec.nodeName, or spec.domain.uuid instead of"
+            " the name",
         )
     return found[0]
 

@@ -17,7 +17,8 @@ A DeviceAssignment has these conditions:
 |---|---|
 | Accepted | the controller bound it to a node and pinned the guest's UUID |
 | Planned | every check passed; reason CriticalOverride: except for a need of the host that an administrator lifted \
-(DeviceHost `spec.criticalOverrides`), which the message names |
+(DeviceHost `spec.criticalOverrides`), which the message names; reason ConventionalPCI: a warning, the device is no \
+PCI Express one and shares its bus |
 | GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest |
 | Configured | the device is in the guest's persistent XML |
 | Attached | the running guest has the device |
@@ -63,14 +64,14 @@ Generated from operator/hostdev_operator/core by `make crds`; do not edit.
 ## How to read what is wrong
 
 1. `kubectl get deviceassignment -A` shows Ready and its reason. `kubectl describe deviceassignment NAME -n NAMESPACE`
-   shows all conditions and, below them, the events: one for each change of a condition. Read the first condition that
-   is not True, in the order Accepted, Planned, GroupReady, Configured, Attached, Ready: the others follow from it. Its
-   message names the device, its holder and the next step; its reason is a heading of this page.
+   shows all conditions and, below them, the events: Bound, Released, DeviceMoved (the card has another address
+   now, and is followed), and one for each change of Ready. Read the first condition that is not True, in the order
+   Accepted, Planned, GroupReady, Configured, Attached, Ready: the others follow from it. Its message names the device, its holder and the next step; its reason is a heading of this page.
 2. `kubectl get devicehost NODE -o yaml` shows what the agent of that node sees: whether IOMMU, VFIO and libvirt work
    (`status.conditions`), each device with its driver, its holder and the host's use of it (`status.devices`), the
    groups, the guests, and claims whose assignment is gone (`status.orphans`).
 3. If a condition's `observedGeneration` is less than `metadata.generation`, nobody has looked at the change yet: see
-   the pods and logs of the controller and of the node's agent.
+   the logs of the controller and of the node's agent.
 
 When you have mended a cause, it is tried again as the reason's entry says. Of an assignment that is bound to a node
 only `spec.attach` and `spec.detach` can be changed: for anything else delete it and make a new one.

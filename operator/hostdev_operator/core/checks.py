@@ -180,7 +180,8 @@ def device_is_free(case: Case) -> Refusal | None:
     if device.num_vfs:
         return Refusal(
             reasons.DEVICE_IN_USE,
-            f"{device.label} is a PF with {device.num_vfs} VFs that would vanish with it; set its VF count to 0 first",
+            f"{device.label} is a PF with {device.num_vfs} VFs that would vanish with it; set its VF count to 0 first"
+            " (sriov_numvfs in its folder of /sys)",
         )
     return None
 
@@ -195,7 +196,7 @@ def mates_are_free(case: Case) -> Refusal | None:
             return Refusal(
                 reasons.GROUP_IN_USE,
                 f"{group} is in the XML of guest {_name(guest)}; a group cannot be split: remove it there first, or"
-                f" give {case.device.address} to nobody else",
+                f" give {case.device.address} to that guest as well",
             )
         for record in _foreign_records(case):
             if record.covers(mate.address) and not _shared(case, record, case.device.address):
@@ -209,7 +210,8 @@ def mates_are_free(case: Case) -> Refusal | None:
         if mate.num_vfs:
             return Refusal(
                 reasons.GROUP_IN_USE,
-                f"{group} is a PF with {mate.num_vfs} VFs that would vanish; set its VF count to 0 first",
+                f"{group} is a PF with {mate.num_vfs} VFs that would vanish; set its VF count to 0 first"
+                " (sriov_numvfs in its folder of /sys)",
             )
     return None
 

@@ -125,7 +125,9 @@ def _libvirt(trouble: str | None) -> Condition:
 def _journal(trouble: str | None) -> Condition:
     if trouble is None:
         return condition("JournalReady", True, "Readable", "all records can be read")
-    return condition("JournalReady", False, reasons.STATE_DIRECTORY_FAILED, f"{trouble}; nothing is changed until then")
+    return condition(
+        "JournalReady", False, reasons.STATE_DIRECTORY_FAILED, f"{trouble}; nothing is changed until all can be read"
+    )
 
 
 def _settings(host: Observation) -> tuple[Condition, ...]:

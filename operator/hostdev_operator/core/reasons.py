@@ -18,6 +18,7 @@ class Retry(StrEnum):
     ON_EVENT = "when the host or the object changes"
     SOON = "soon"
     BACKOFF = "with growing delays"
+    ON_RESTART = "when the guest is restarted or spec is changed"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ INVALID_SOURCE = _row("InvalidSource", Retry.NEVER,
     " pci` libvirt's names; source.match finds a device by what it is.")
 NODE_NOT_FOUND = _row("NodeNotFound", Retry.ON_EVENT,
     "No agent reports the node that the object names.",
-    "Compare spec.nodeName with `kubectl get devicehost`. If the node is missing there, look at its agent: `kubectl"
-    " get pods -A -o wide`, then `kubectl logs`.")
+    "Compare spec.nodeName with `kubectl get devicehost`. If the node is missing there, look at the agent on that node:"
+    " is it running, and what does its log say.")
 GUEST_NOT_FOUND = _row("GuestNotFound", Retry.ON_EVENT,
     "No node (or not the named one) has the guest.",
     "Compare spec.domain with `virsh list --all`, and with status.guests of the DeviceHost. Define the guest (`virsh"
@@ -109,7 +110,8 @@ DEVICE_IN_USE = _row("DeviceInUse", Retry.ON_EVENT,
 GROUP_IN_USE = _row("GroupInUse", Retry.ON_EVENT,
     "Another guest or assignment has a device of the same IOMMU group.",
     "A group goes to one guest as a whole. Free the device that the message names, give both devices to the same"
-    " guest, or put one card into a slot with a group of its own (status.groups of the DeviceHost).")
+    " guest, or put one card into a slot with a group of its own (status.groups of the DeviceHost). On deletion with"
+    " spec.detach Live: shut the guest off.")
 HOST_CRITICAL = _row("HostCritical", Retry.ON_EVENT,
     "The host, or another guest through the host, needs the device or a mate of its group.",
     "Choose another device, or move what the message names elsewhere (`umount`, `swapoff`, `vgchange -an`, `ip"
@@ -122,7 +124,8 @@ HOST_USE_UNKNOWN = _row("HostUseUnknown", Retry.BACKOFF,
 IDENTITY_CHANGED = _row("IdentityChanged", Retry.NEVER,
     "Another device than the recorded one is at the address.",
     "Compare status.identity of the assignment with `lspci -D -nn -vv -s ADDRESS`. Put the recorded card back; or, if"
-    " the new one is meant, delete the assignment and make a new one.")
+    " the new one is meant, delete the assignment and make a new one. Until then the hostdev is out of the guest's"
+    " persistent XML, so that its next start does not take the other card.")
 AMBIGUOUS_DEVICE = _row("AmbiguousDevice", Retry.ON_EVENT,
     "Several devices are meant by the source, or by the recorded fingerprint.",
     "The message lists them. Make a new assignment whose source.match fits one alone (serial, slotPath, or pfMAC with"
@@ -163,7 +166,7 @@ INTERRUPT_REMAPPING_UNAVAILABLE = _row("InterruptRemappingUnavailable", Retry.ON
 LIBVIRT_UNAVAILABLE = _row("LibvirtUnavailable", Retry.BACKOFF,
     "libvirt does not answer.",
     "`systemctl status libvirtd` (or virtqemud and virtnodedevd), `journalctl -u libvirtd`; `systemctl restart"
-    " libvirtd` leaves guests running. Check that `virsh list` answers, and that the agent mounts `/run/libvirt`.",
+    " libvirtd` leaves guests running. Check that `virsh list` answers, and that the agent reaches `/run/libvirt`.",
     "Failed to connect socket", "unable to connect to server at", "client socket is closed", "Cannot recv data",
     "Cannot write data", "End of file while reading data", "End of file while writing data",
     "connection closed due to keepalive timeout")
@@ -193,16 +196,20 @@ NO_GUEST_PCI_SLOT = _row("NoGuestPCISlot", Retry.ON_EVENT,
     " all conventional ones.",
     "No more available PCI slots", "No PCI buses available", "requires hotplug capability",
     "does not support hotplugging", "Hot-plug failed: unsupported by the port", "no slot/function available for")
-UNPLUG_PENDING = _row("UnplugPending", Retry.ON_EVENT,
+_ASK_AGAIN = (
+    " To ask again: `kubectl patch deviceassignment NAME -n NAMESPACE --type merge -p"
+    ' \'{"spec":{"detach":"WhenOff"}}\'`, then the same with Live.'
+)
+UNPLUG_PENDING = _row("UnplugPending", Retry.ON_RESTART,
     "The guest was asked to let go of the device and has not answered.",
     "Wait: its system needs time. One that has not booted, has crashed, is paused (`virsh resume NAME`) or has no"
     " hot-plug driver never answers: see `virsh domstate NAME` and its console. When the guest is off, it goes on"
-    " without asking.",
+    " without asking." + _ASK_AGAIN,
     "is already in the process of unplug")
-UNPLUG_REJECTED = _row("UnplugRejected", Retry.ON_EVENT,
+UNPLUG_REJECTED = _row("UnplugRejected", Retry.ON_RESTART,
     "The guest, or its PCI slot, refuses to let go of the device.",
     "In the guest, end what uses the device (`umount`, `ip link set NETDEV down`), and look at its `dmesg`. Otherwise"
-    " shut the guest off; spec.detach: WhenOff waits for that without asking it.",
+    " shut the guest off; spec.detach: WhenOff waits for that without asking it." + _ASK_AGAIN,
     "rejected by the guest", "guest is busy", "cannot hot unplug", "Hot-unplug failed: unsupported by the port")
 MEMLOCK_EXCEEDED = _row("MemlockExceeded", Retry.ON_EVENT,
     "The guest's memory cannot be locked, as VFIO needs it.",
@@ -265,7 +272,7 @@ _topic("Waiting")
 UNPLUGGED_OUTSIDE = _row("UnpluggedOutside", Retry.BACKOFF,
     "Somebody else has taken the device out of the running guest; it is plugged in again after a growing delay.",
     "Find who did it: `journalctl -u libvirtd`, the shell histories, or the guest itself (an ejected device). If it"
-    " shall stay out, delete the assignment.")
+    " shall stay out, set spec.attach to NextBoot, or delete the assignment.")
 GUEST_RUNNING = _row("GuestRunning", Retry.ON_EVENT,
     "A running guest holds the device; it is given back when the guest is off.",
     "Shut the guest off (`virsh shutdown NAME`). To take the device out of the running guest: `kubectl patch"

@@ -141,7 +141,7 @@ def _would_split(hostdev: Hostdev, guest: Guest, host: Observation) -> Refusal |
         reasons.GROUP_IN_USE,
         f"{device.label} is not unplugged while running guest {guest.name} holds {other.address} of the same IOMMU"
         f" group: it is managed, so libvirt would give it to the host at once; shut the guest off (virsh shutdown"
-        f" {guest.name}), or use managed: false",
+        f" {guest.name}). Only an assignment made with managed: false can be unplugged one device after the other",
     )
 
 

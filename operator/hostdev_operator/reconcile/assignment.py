@@ -359,7 +359,11 @@ def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
     guest = rejected(wish, host)
     if trouble is None or trouble.reason is not reasons.UNPLUG_PENDING or guest is None:
         return known
-    text = f"guest {guest} refuses to let go of the device; it is asked again when it is restarted or spec is changed"
+    record = host.records.get(wish.uid)
+    text = (
+        f"guest {guest} refuses to let go of {record.address if record else 'the device'}; end its use in the guest and"
+        f" change spec.detach to ask again, or shut the guest off (virsh shutdown {guest})"
+    )
     return Outcome(failed=Refusal(reasons.UNPLUG_REJECTED, text))
 
 

@@ -38,7 +38,10 @@ class PlugMemory:
         guest = host.guest(intent.domain_uuid) if intent.domain_uuid else None
         if not plugs(plan) or guest is None:
             return
-        text = f"{intent.address} was plugged into running guest {guest.name}, and somebody else took it out"
+        text = (
+            f"{intent.address} was plugged into running guest {guest.name}, and somebody else took it out; it is"
+            " plugged in again after a growing delay; to leave it out set spec.attach to NextBoot, or delete the assignment"
+        )
         why = failure or Refusal(reasons.UNPLUGGED_OUTSIDE, text)
         self._memory.remember(intent.uid, _run(intent, host), Outcome(failed=why))
 
