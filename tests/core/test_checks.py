@@ -235,7 +235,9 @@ def test_a_managed_device_that_the_host_uses_while_its_guest_is_off_is_told() ->
     assert refusal
     assert refusal.reason is reasons.HOST_USING
     assert [
-        w for w in (str(NIC), "web is off", "default route", "delete the assignment") if w not in refusal.message
+        w
+        for w in (str(NIC), "web does not run with", "default route", "delete the assignment")
+        if w not in refusal.message
     ] == []
 
 

@@ -88,11 +88,20 @@ def test_the_override_goes_along() -> None:
 
 def test_assign_all_gives_every_endpoint_with_an_alias_of_its_own() -> None:
     actions = actions_of(plan_assign(intent(group_policy="AssignAll"), RUNNING))
-    kinds = ["WriteRecord", "DetachDriver", "PlugHostdev", "PlugHostdev", "AddHostdev", "AddHostdev"]
+    kinds = ["WriteRecord", *["DetachDriver"] * 2, *["PlugHostdev"] * 2, *["AddHostdev"] * 2]
     assert [type(a).__name__ for a in actions] == kinds
     xml = [a.hostdev for a in actions if isinstance(a, (PlugHostdev, AddHostdev))]
-    both = [HostdevXml(NIC, ALIAS, managed=True), HostdevXml(MATE, MATE_ALIAS, managed=True)]
-    assert xml == [*both, *both]
+    held = [HostdevXml(NIC, ALIAS, managed=False), HostdevXml(MATE, MATE_ALIAS, managed=False)]
+    lent = [HostdevXml(NIC, ALIAS, managed=True), HostdevXml(MATE, MATE_ALIAS, managed=True)]
+    assert xml == [*held, *lent]  # libvirt must not give one to the host while the guest has the other
+
+
+def test_a_second_device_of_a_group_is_held_when_it_is_plugged() -> None:
+    host = with_guest(RUNNING, WEB, live=(Hostdev(MATE, "hostdev0", managed=True),))
+    host = with_device(host, MATE, driver=VFIO_DRIVER)
+    actions = actions_of(plan_assign(intent(), host))
+    assert [type(a).__name__ for a in actions] == ["WriteRecord", "DetachDriver", "PlugHostdev", "AddHostdev"]
+    assert [a.hostdev.managed for a in actions if isinstance(a, (PlugHostdev, AddHostdev))] == [False, True]
 
 
 def test_unassigned_mates_are_hidden_and_need_no_slot() -> None:

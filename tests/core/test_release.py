@@ -140,7 +140,9 @@ def test_without_being_asked_nothing_is_unplugged() -> None:
 
 
 def test_a_managed_device_is_not_unplugged_while_the_guest_has_another_of_its_group() -> None:
-    refusal = refusal_of(plan_release(UID, running_with_all(managed=True), live=True))
+    started_with_it = running_with_all(managed=True)
+    lent = tuple(replace(h, managed=True) for h in of(started_with_it, WEB).live)
+    refusal = refusal_of(plan_release(UID, with_guest(started_with_it, WEB, live=lent), live=True))
     assert refusal.reason is reasons.GROUP_IN_USE
     assert [w for w in ("web", str(NIC), str(MATE), "managed: false") if w not in refusal.message] == []
     alone = running_with_all(managed=True, group_policy="DetachUnused")

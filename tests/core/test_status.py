@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hostdev_operator.api.common import Condition
 from hostdev_operator.api.deviceassignment import DeviceAssignmentStatus, RecordStatus
 from hostdev_operator.core import reasons
 from hostdev_operator.core.assignment_status import Outcome
@@ -12,7 +13,7 @@ from hostdev_operator.core.assignment_status import assignment_status as status_
 from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.host_status import Trouble, holder, host_status
-from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform, Pool, Use
+from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform, Pool, Role, Use
 from hostdev_operator.core.published import record_from_status, record_status, seen_before
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.core.slots import Slots
@@ -376,9 +377,14 @@ def test_what_the_administrator_asks_for_is_a_condition() -> None:
     assert usual == {"IOMMUReady", "InterruptRemappingReady", "VFIOReady", "LibvirtReady", "JournalReady"}
 
 
-def test_a_conventional_device_is_warned_of() -> None:
-    host = with_device(assigned(), NIC, express=False)
-    planned = find(assignment_status(host, FINE).conditions, "Planned")
-    assert planned
-    assert (planned.status, planned.reason) == ("True", "ConventionalPCI")
-    assert str(NIC) in planned.message
+def test_a_conventional_device_behind_a_bridge_is_warned_of() -> None:
+    def planned(host: Observation) -> Condition:
+        found = find(assignment_status(host, FINE).conditions, "Planned")
+        assert found
+        return found
+
+    on_the_root_bus = with_device(assigned(), NIC, express=False)
+    assert planned(on_the_root_bus).reason == "ChecksPassed"
+    warned = planned(with_device(on_the_root_bus, PORT, role=Role.BRIDGE))
+    assert (warned.status, warned.reason) == ("True", "ConventionalPCI")
+    assert str(NIC) in warned.message

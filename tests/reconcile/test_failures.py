@@ -333,3 +333,25 @@ def test_the_steady_state_has_no_boundary(engine: Engine) -> None:
     engine.run(assignment())
     assert engine.boundaries == []
     assert NIC in engine.host.devices
+
+
+@pytest.mark.parametrize("reason", [reasons.REATTACH_BLOCKED, reasons.BIND_FAILED, reasons.LIBVIRT_UNAVAILABLE])
+def test_a_rollback_that_failed_is_tried_again(host: FakeHost, engine: Engine, reason: reasons.Reason) -> None:
+    before = host.state()
+    host.fail("add_hostdev", reasons.NO_GUEST_PCI_SLOT, times=9)
+    host.fail("reattach_driver", reason)
+    first = engine.run(assignment())
+    assert (ready(first), first.retry, UID in host.records) == (("False", "NoGuestPCISlot"), Retry.BACKOFF, True)
+    again = engine.run(assignment())
+    assert (ready(again), host.state()) == (("False", "NoGuestPCISlot"), before)
+
+
+def test_an_object_whose_status_makes_no_sense_can_be_deleted(host: FakeHost, engine: Engine) -> None:
+    before = host.state()
+    engine.run(assignment(managed=False))
+    broken = assignment(managed=False, deleting=True)
+    status = engine.statuses[UID]
+    assert status.identity
+    status = status.model_copy(update={"identity": status.identity.model_copy(update={"vendor_id": "nonsense"})})
+    assert engine.reconciler.reconcile(replace(broken, status=status)).released
+    assert host.state() == before

@@ -11,6 +11,7 @@ from hostdev_operator.reconcile.assignment import Assignment
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, asked, attached, count_boundaries, message, ready
+from tests.reconcile.test_assign import host_device
 
 GONE = assignment(detach="Live", deleting=True, generation=2)
 
@@ -58,9 +59,9 @@ def test_an_unmanaged_group_is_unplugged_and_given_back_as_a_whole(host: FakeHos
 def test_a_managed_group_is_never_unplugged_one_by_one(host: FakeHost) -> None:
     """Libvirt would give the first to the host while the guest has the second."""
     engine = Engine(host)
-    host.start(WEB)
     wanted: dict[str, Any] = {"groupPolicy": "AssignAll", "detach": "Live"}
     engine.run(assignment(**wanted))
+    host.start(WEB)
     requests = asked(host)
     waiting = engine.run(assignment(**wanted, deleting=True))
     assert ready(waiting) == ("False", "GroupInUse")
@@ -212,3 +213,36 @@ def test_a_crash_at_any_point_leads_to_the_same_end(boundary: int) -> None:
     assert crashed.run_through_crashes(obj).released
     assert (live(crashed.host), crashed.host.state()) == ([], before())
     assert DB in crashed.host.guests
+
+
+def test_a_guest_that_lets_go_just_after_we_stopped_waiting_is_not_waited_for(host: FakeHost, engine: Engine) -> None:
+    guest = host.guests[WEB]
+    guest.manner = "is silent"
+    requests: list[str] = []
+
+    def let_go(call: str) -> None:
+        if call.startswith("unplug_hostdev "):
+            requests.append(call)
+        elif call == "guests" and requests:
+            host.eject(guest, NIC)
+
+    host.hook = let_go
+    result = engine.run(GONE)
+    assert (result.released, result.retry) == (False, Retry.SOON)
+    assert engine.run(GONE).released
+    assert host.state() == before()
+
+
+def test_a_mate_that_somebody_gave_to_the_guest_by_hand_is_never_taken_from_it() -> None:
+    host = small_host()
+    host.define(WEB, "web", host_device(MATE))
+    engine = Engine(host)
+    wanted: dict[str, Any] = {"groupPolicy": "AssignAll", "detach": "Live", "managed": False}
+    for _ in range(2):
+        engine.run(assignment(**wanted))
+    host.start(WEB)
+    requests = asked(host)
+    engine.run(assignment(**wanted, deleting=True))
+    assert [call for call in requests if str(MATE) in call] == []
+    assert MATE in [h.address for h in host.guests[WEB].hostdevs()]
+    assert MATE in live(host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -338,5 +339,8 @@ def live(guest: FakeGuest) -> set[PciAddress]:
 assert VFIO_DRIVER not in ("e1000e", "igb", "ixgbe", "nvme")
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("HOSTDEV_EXAMPLES", "100")),  # make chaos wants more
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )

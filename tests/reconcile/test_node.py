@@ -191,7 +191,7 @@ def test_what_the_host_uses_between_two_runs_is_told_and_heals(host: FakeHost, e
     host.calls.clear()
     result = engine.run(assignment())
     assert ready(result) == ("False", "HostUsing")
-    assert "web is off" in message(result)
+    assert "web does not run with" in message(result)
     assert host.calls == []
     host.uses.pop()
     assert ready(engine.run(assignment())) == ("True", "Assigned")

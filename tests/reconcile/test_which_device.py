@@ -317,3 +317,37 @@ def test_a_card_that_is_exchanged_during_a_release_is_left_alone() -> None:
     assert engine.run(assignment(managed=False, deleting=True)).released
     assert host.drivers()[MATE] == "vfio-pci"
     assert [call for call in host.calls if call == f"reattach_driver {MATE}"] == []
+
+
+@pytest.mark.parametrize("trouble", ["refused", "fails"])
+def test_a_moved_device_that_cannot_be_followed_leaves_nothing_that_takes_the_card_in_its_old_place(
+    trouble: str,
+) -> None:
+    host = small_host()
+    mine = replace(host.devices[LONER], serial="S1", serial_source="VPD")
+    host.insert(mine)
+    engine = Engine(host)
+    engine.run(assignment(LONER, managed=trouble == "refused"))
+    elsewhere = PciAddress.parse("0000:05:00.0")
+    host.devices.pop(LONER)
+    host.insert(replace(mine, address=elsewhere, slot_path="0000:00/05.0/00.0", iommu_group=15))
+    host.insert(device(LONER, "ixgbe", 13, product=0x1528))
+    if trouble == "refused":
+        host.use(elsewhere, "carries the default route over eth0")
+    else:
+        host.refused_by_vfio.add(elsewhere)
+    for _ in range(2):
+        engine.run(assignment(LONER, managed=trouble == "refused"))
+    assert LONER not in [h.address for h in host.guests[WEB].hostdevs()]
+    assert host.drivers()[LONER] == "ixgbe"
+
+
+def test_any_chooses_what_is_free_and_nothing_before() -> None:
+    host = small_host()
+    host.use(LONER, "carries the default route over eth0")
+    engine = Engine(host)
+    wanted = assignment(None, source={"match": {"slotPath": host.devices[LONER].slot_path, "any": True}})
+    result = engine.run(wanted)
+    assert (ready(result)[1], result.status.identity) == ("HostCritical", None)
+    host.uses.clear()
+    assert ready(engine.run(wanted)) == ("True", "Assigned")

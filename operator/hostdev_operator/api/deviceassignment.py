@@ -217,8 +217,8 @@ class DeviceAssignmentSpec(Model):
         default="WhenOff",
         description="What a deletion does to a running guest. WhenOff: it waits until the guest is shut off. Live: the"
         " guest is asked to let go of the device; if it does not, the deletion waits. Can be changed at any time. A"
-        " managed device is not unplugged while the guest has another one of its IOMMU group: with groupPolicy"
-        " AssignAll that needs managed: false.",
+        " guest that was started with a whole managed group keeps it until it is off: libvirt would give the first"
+        " unplugged device to the host while the guest has the others.",
     )
     driver: DriverSpec | None = Field(default=None, description="The driver that serves the guest.")
 

@@ -31,14 +31,21 @@ class Outcome:
     """How a run ended; none set means that everything stands as asked.
 
     ``refused``: a check said no, or something is waited for: nothing was changed. ``failed``: an action failed;
-    what this run did was rolled back if ``rolled_back``. ``not_plugged``: all is well but that the running guest could
-    not take the device, which ``attach: Auto`` allows.
+    what this run did was rolled back if ``rolled_back``; ``undo`` says why a rollback did not end. ``not_plugged``: all
+    is well but that the running guest could not take the device, which ``attach: Auto`` allows.
     """
 
     refused: Refusal | None = None
     failed: Refusal | None = None
     rolled_back: bool = False
     not_plugged: Refusal | None = None
+    undo: Refusal | None = None
+
+    @property
+    def heals_with_time(self) -> bool:
+        """Whether trying again makes sense although nothing has changed."""
+        causes = (self.trouble or self.not_plugged, self.undo)
+        return any(cause is not None and cause.reason.retry is Retry.BACKOFF for cause in causes)
 
     @property
     def trouble(self) -> Refusal | None:
@@ -144,7 +151,7 @@ def _planned(view: _View) -> Condition:
     if lifted:
         words = "; ".join(f"{u.address} {u.what}, overridden: {host.settings.overrides[u.address]}" for u in lifted)
         return condition(PLANNED, True, "CriticalOverride", f"every other check passed; {words}")
-    if not view.device.express:
+    if not view.device.express and any(m.role is Role.BRIDGE for m in host.group_of(view.device)):
         text = (
             f"every check passed; {view.device.address} is a conventional PCI device: it shares its bus, and so its"
             " IOMMU group, with every device behind the same bridge; prefer a PCI Express device"

@@ -64,9 +64,10 @@ Generated from operator/hostdev_operator/core by `make crds`; do not edit.
 ## How to read what is wrong
 
 1. `kubectl get deviceassignment -A` shows Ready and its reason. `kubectl describe deviceassignment NAME -n NAMESPACE`
-   shows all conditions and, below them, the events: Bound, Released, DeviceMoved (the card has another address
-   now, and is followed), and one for each change of Ready. Read the first condition that is not True, in the order
-   Accepted, Planned, GroupReady, Configured, Attached, Ready: the others follow from it. Its message names the device, its holder and the next step; its reason is a heading of this page.
+   shows all conditions and, below them, the events: Bound, Released, DeviceMoved (the card has another address now, and
+   is followed), and one for each change of Ready. Read the first condition that is not True, in the order Accepted,
+   Planned, GroupReady, Configured, Attached, Ready: the others follow from it. Its message names the device, its
+   holder and the next step; its reason is a heading of this page.
 2. `kubectl get devicehost NODE -o yaml` shows what the agent of that node sees: whether IOMMU, VFIO and libvirt work
    (`status.conditions`), each device with its driver, its holder and the host's use of it (`status.devices`), the
    groups, the guests, and claims whose assignment is gone (`status.orphans`).

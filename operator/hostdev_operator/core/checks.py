@@ -56,12 +56,7 @@ class Case:
         if self.intent.group_policy != ASSIGN_ALL:
             return (self.device,)
         guest = self.guest
-        theirs = {
-            h.address
-            for h in (guest.config if guest else ())
-            if not is_alias_of(h.alias, self.intent.uid)
-            and not (self.record and h.address in self.record.targets and not is_anothers(h.alias))
-        }
+        theirs = {h.address for h in (guest.config if guest else ()) if not is_alias_of(h.alias, self.intent.uid)}
         theirs |= {r.address for uid, r in self.host.records.items() if uid != self.intent.uid}
         return (self.device, *(d for d in self.mates if d.address not in theirs))
 
@@ -279,13 +274,16 @@ def is_overridden(use: Use, host: Observation) -> bool:
 def host_does_not_use_it(case: Case) -> Refusal | None:
     """Of a claim that stands: a managed device is the host's while its guest is off, and may come to be needed."""
     guest = case.guest
-    for device in case.targets if guest and not guest.active else ():
+    live = {h.address for h in guest.live} if guest else set()
+    idle = [d for d in case.targets if guest and d.on_host_driver and d.address not in live]
+    for device in idle:
         for use in case.host.uses:
-            if device.on_host_driver and use.address == device.address and not is_overridden(use, case.host):
+            if use.address == device.address and not is_overridden(use, case.host):
                 return Refusal(
                     reasons.HOST_USING,
-                    f"guest {guest.name if guest else ''} is off, and {device.label} {use.what} now: the guest's next"
-                    " start takes it away from the host; move that use elsewhere, or delete the assignment",
+                    f"guest {guest.name if guest else ''} does not run with {device.label}, which {use.what} now: the"
+                    " guest's next start takes it away from the host; move that use elsewhere, or delete the"
+                    " assignment",
                 )
     return None
 

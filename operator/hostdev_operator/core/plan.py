@@ -12,7 +12,7 @@ from . import reasons
 from .actions import Action, AddHostdev, DetachDriver, HostdevXml, PlugHostdev, RemoveHostdev, WriteRecord
 from .checks import CHECKS, STANDING, SUBJECTS, Case, Refusal, first_refusal, is_anothers, lacking_slots, to_be_plugged
 from .identity import find
-from .intent import ASSIGN_ALL, AUTO, LIVE, NEXT_BOOT, REQUIRE_FREE, Intent, Wish, is_alias_of
+from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Intent, Wish, is_alias_of
 from .model import Guest, Hostdev, Observation, PciDevice, is_vfio
 from .pci import PciAddress
 from .record import Member, Record
@@ -49,10 +49,18 @@ def decide(wish: Wish, host: Observation) -> Decision:
             return Decision(intent, answer)
         decisions.append(Decision(intent, answer))
     first = decisions[0]
-    if len(decisions) == 1 or not isinstance(first.answer, Refusal):
+    if not isinstance(first.answer, Refusal):
         return first
+    if len(decisions) == 1:
+        return first if _is_chosen(wish, host) else Decision(None, first.answer)
     text = f"{len(decisions)} devices fit, and none can be had; the first: {first.answer.message}"
     return Decision(None, replace(first.answer, message=text))
+
+
+def _is_chosen(wish: Wish, host: Observation) -> bool:
+    """Whether it is certain which device is meant; with ``any: true`` only what was free is chosen."""
+    match = wish.spec.source.match
+    return match is None or not match.any or wish.seen is not None or wish.uid in host.records
 
 
 def _elder(wish: Wish, intent: Intent, host: Observation) -> Refusal | None:
@@ -93,11 +101,14 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     if record != case.record:
         actions.append(WriteRecord(record))
     overrides = case.host.settings.overrides
+    plugged, lent = _plugged(case)
     # a device that is being removed from the host loses its driver while a guest still holds it
     in_use = {h.address for g in case.host.guests for h in g.live}
+    held = not_held(case.device, case.mates, record)
+    held += tuple(d for d in plugged if not lent and not is_vfio(d.driver) and d not in held)
     actions += [
         DetachDriver(d.address, d.driver or "", d.identity, d.address in overrides)
-        for d in not_held(case.device, case.mates, record)
+        for d in held
         if d.driver is not None or d.address not in in_use
     ]
     if guest is None:
@@ -106,13 +117,25 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     ours = our_hostdevs(guest, guest.config, intent.uid, case.record)
     stale = [h for h in ours if h.address not in wanted]  # moved, or a mate that is gone
     actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in stale]
-    if intent.attach == LIVE or (intent.attach == AUTO and lacking_slots(case) is None):
-        actions += [
-            PlugHostdev(guest.uuid, _xml(intent, d), d.identity, d.address in overrides) for d in to_be_plugged(case)
-        ]
+    for d in plugged:
+        xml = _xml(intent, d) if lent else replace(_xml(intent, d), managed=False)
+        actions.append(PlugHostdev(guest.uuid, xml, d.identity, d.address in overrides))
     has = {h.address for h in ours}
     actions += [AddHostdev(guest.uuid, _xml(intent, d), d.identity) for a, d in wanted.items() if a not in has]
     return tuple(actions)
+
+
+def _plugged(case: Case) -> tuple[tuple[PciDevice, ...], bool]:
+    """What the running guest gets at once, and whether libvirt may move it between the drivers (managed).
+
+    Not if the guest has more of the group: libvirt gives a managed device to the host as soon as it is unplugged, and
+    when plugging it fails, which would split the group. Then we hold it.
+    """
+    wants = case.intent.attach == LIVE or (case.intent.attach == AUTO and lacking_slots(case) is None)
+    plugged = to_be_plugged(case) if wants else ()
+    mates = {m.address for m in case.mates}
+    live = case.guest.live if case.guest else ()
+    return plugged, len(case.targets) == 1 and not any(h.address in mates for h in live)
 
 
 def _xml(intent: Intent, device: PciDevice) -> HostdevXml:
@@ -211,20 +234,18 @@ def is_half_done(intent: Intent, host: Observation, plugged: frozenset[PciAddres
 
 
 def our_hostdevs(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: Record | None) -> tuple[Hostdev, ...]:
-    """The assignment's own hostdevs in a guest: by alias, or by the record if the alias was edited away."""
+    """The assignment's own hostdevs in a guest: by alias, or by the record if the device's alias was edited away.
+
+    A mate without our alias is somebody else's: he may have given it to the same guest by hand.
+    """
 
     def is_ours(hostdev: Hostdev) -> bool:
         if is_alias_of(hostdev.alias, uid):
             return True
-        by_record = record is not None and guest.uuid == record.domain_uuid and hostdev.address in record.targets
+        by_record = record is not None and guest.uuid == record.domain_uuid and hostdev.address == record.address
         return by_record and not is_anothers(hostdev.alias)
 
     return tuple(h for h in hostdevs if is_ours(h))
-
-
-def gets_it_live(intent: Intent) -> bool:
-    """Whether a running guest is to get the device at once."""
-    return intent.attach != NEXT_BOOT
 
 
 def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:

@@ -146,13 +146,18 @@ def _would_split(hostdev: Hostdev, guest: Guest, host: Observation) -> Refusal |
 
 
 def withdrawal(uid: str, host: Observation) -> Plan:
-    """Our hostdevs in persistent XML whose address holds another device now: the guest's next start would take it."""
+    """Our hostdevs in persistent XML whose address holds another device now: the guest's next start would take it.
+
+    That is so as well if the record knows nothing of the address any more, since the device was followed elsewhere.
+    """
     record = host.records.get(uid)
+    if record is None or host.settings.paused:
+        return Plan()
     actions: list[Action] = []
-    for guest in host.guests if record and not host.settings.paused else ():
+    for guest in host.guests:
         for hostdev in our_hostdevs(guest, guest.config, uid, record):
-            member, device = record.member(hostdev.address) if record else None, host.devices.get(hostdev.address)
-            if member and device and not member.identity.same(device.identity):
+            member, device = record.member(hostdev.address), host.devices.get(hostdev.address)
+            if device and not (member and member.identity.same(device.identity)):
                 actions.append(RemoveHostdev(guest.uuid, hostdev.address, hostdev.alias))
     return Plan(tuple(actions))
 

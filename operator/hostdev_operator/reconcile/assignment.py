@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..api.common import Condition
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..core import conditions, reasons
-from ..core.actions import AddHostdev, PlugHostdev
+from ..core.actions import AddHostdev, PlugHostdev, UnplugHostdev
 from ..core.assignment_status import Outcome, assignment_status
 from ..core.checks import Refusal
 from ..core.errors import HostError
@@ -64,6 +64,14 @@ class Assignment:
             seen=seen_before(self.status),
         )
 
+    def wish_for_release(self) -> Wish:
+        """The same for one that is being deleted, whatever its status says: the record alone counts by then."""
+        try:
+            return self.wish()
+        except ValueError:
+            status = self.status.model_copy(update={"identity": None, "domain_uuid": self.status.domain_uuid or ""})
+            return replace(self, status=status).wish()
+
 
 @dataclass(frozen=True)
 class Result:
@@ -99,13 +107,14 @@ class AssignmentReconciler:
         self._plugs = PlugMemory(host.clock.monotonic)
         self._released: set[str] = set()
         self._found: dict[str, PciAddress] = {}
+        self._held: dict[str, frozenset[str]] = {}
 
     def reconcile(self, obj: Assignment) -> Result:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
         if obj.deleting and obj.uid in self._released:
             return Result(DeviceAssignmentStatus(), released=True)
         try:
-            wish = obj.wish()
+            wish = obj.wish_for_release() if obj.deleting else obj.wish()
         except ValueError as error:
             return self._result(obj, None, None, Outcome(refused=Refusal(reasons.INVALID_SOURCE, str(error))))
         for _ in range(_LOOKS):
@@ -126,6 +135,7 @@ class AssignmentReconciler:
         self._plugs.forget(uid)
         self._released.discard(uid)
         self._found.pop(uid, None)
+        self._held.pop(uid, None)
 
     def release_orphan(self, record: Record) -> Refusal | None:
         """Give back what a record without an assignment holds; a refusal says what it waits for."""
@@ -146,9 +156,8 @@ class AssignmentReconciler:
             except ValueError:
                 address = None
         self._found.pop(wish.uid, None)
-        if address is not None:
-            self._found[wish.uid] = address
-        with self._locks.hold(self._names(address, wish.domain_uuid)):
+        names = self._held[wish.uid] = self._names(address, wish.domain_uuid)
+        with self._locks.hold(names):
             yield
 
     def _names(self, address: PciAddress | None, domain_uuid: str | None) -> frozenset[str]:
@@ -156,9 +165,8 @@ class AssignmentReconciler:
         return frozenset({f"group/{group}", f"domain/{domain_uuid}"})
 
     def _must_be_locked(self, intent: Intent) -> None:
-        """What was locked is where the device was thought to be before it was looked for."""
-        locked = self._found.get(intent.uid)
-        if locked is None or self._names(locked, None) != self._names(intent.address, None):
+        """What was locked is where the device was thought to be before it was looked for, and before we waited."""
+        if not self._names(intent.address, intent.domain_uuid) <= self._held[intent.uid]:
             self._found[intent.uid] = intent.address
             raise _ElsewhereError
 
@@ -187,6 +195,9 @@ class AssignmentReconciler:
         if not fresh and (_changes_something(decision, host) or withdrawal(wish.uid, host).actions):
             host = self._looker.fresh()
             decision = decide(wish, host)
+        if withdrawal(wish.uid, host).actions:
+            host = self._withdraw(wish, host)
+            decision = decide(wish, host)
         intent, answer = decision.intent, decision.answer
         if intent is None or isinstance(answer, Refusal):
             assert isinstance(answer, Refusal)  # noqa: S101 - there is no plan without a device
@@ -205,15 +216,13 @@ class AssignmentReconciler:
         intent, refusal = decision.intent, decision.answer
         assert isinstance(refusal, Refusal)  # noqa: S101 - that is why we are here
         outcome = Outcome(refused=refusal)
-        if refusal.reason is reasons.IDENTITY_CHANGED:
-            host = self._withdraw(wish, host)
         begun = intent is not None and is_half_done(intent, host)
         if intent is None or not begun or self._failures.holds_back(obj.uid, inputs(intent, host)):
             return self._result(obj, wish, (intent, host), outcome)
         self._must_be_locked(intent)
-        failure = self._roll_back(wish, host, refusal, live=False)
+        failure, undo = self._roll_back(wish, host, refusal, live=False)
         host = self._looker.fresh()
-        outcome = Outcome(refused=failure, rolled_back=obj.uid not in host.records)
+        outcome = Outcome(refused=failure, rolled_back=obj.uid not in host.records, undo=undo)
         if not outcome.rolled_back:
             self._failures.remember(obj.uid, inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
@@ -221,8 +230,6 @@ class AssignmentReconciler:
     def _withdraw(self, wish: Wish, host: Observation) -> Observation:
         """Another device is where the guest's XML says: its next start must not take that one."""
         plan = withdrawal(wish.uid, host)
-        if not plan.actions:
-            return host
         log_plan(wish.owner, "withdraw", plan)
         apply(plan, self._host, "withdraw")
         return self._looker.after(host)
@@ -262,26 +269,26 @@ class AssignmentReconciler:
             return self._result(obj, wish, None, Outcome(failed=failure))
         self._plugs.note(intent, before, plan, failure)
         host = self._looker.fresh()
-        rolled_back = False
+        rolled_back, undo = False, None
         plugged = plugs(plan) if intent.attach == LIVE else frozenset()
         if failure.reason is not reasons.DETACH_BLOCKED and is_half_done(intent, host, plugged):
-            failure = self._roll_back(wish, host, failure, live=bool(plugged))
+            failure, undo = self._roll_back(wish, host, failure, live=bool(plugged))
             host = self._looker.fresh()
             rolled_back = obj.uid not in host.records
-        outcome = Outcome(failed=failure, rolled_back=rolled_back)
+        outcome = Outcome(failed=failure, rolled_back=rolled_back, undo=undo)
         self._failures.remember(obj.uid, inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
 
-    def _roll_back(self, wish: Wish, host: Observation, why: Refusal, *, live: bool) -> Refusal:
-        """Undo what was begun; the same refusal, or one that tells that undoing failed as well."""
+    def _roll_back(self, wish: Wish, host: Observation, why: Refusal, *, live: bool) -> tuple[Refusal, Refusal | None]:
+        """Undo what was begun; the same refusal, or one that tells that undoing failed as well, and why it did."""
         try:
             waits = self._releaser.undo(wish.uid, wish.owner, host, "rollback", live=live)
         except HostError as error:
             log.warning("%s: rollback: %s: %s", wish.owner, error.reason, error.message)
             waits = Refusal(error.reason, error.message)
         if waits is None:
-            return why
-        return replace(why, message=f"{why.message}; and rolling back failed: {waits.reason}: {waits.message}")
+            return why, None
+        return replace(why, message=f"{why.message}; and rolling back failed: {waits.reason}: {waits.message}"), waits
 
     # -- release --------------------------------------------------------------------------------------------------
 
@@ -301,16 +308,22 @@ class AssignmentReconciler:
             waits = self._releaser.undo(obj.uid, wish.owner, host, "release", live=live)
         except HostError as error:
             log.warning("%s: %s: %s", wish.owner, error.reason, error.message)
-            outcome = Outcome(failed=Refusal(error.reason, error.message))
-            if error.reason is reasons.LIBVIRT_UNAVAILABLE:
-                return self._result(obj, wish, None, outcome)
-            after = self._looker.fresh()
-            self._failures.remember(obj.uid, release_inputs(wish, after), outcome)
-            return self._result(obj, wish, (None, after), outcome)
+            return self._after_failed_release(obj, wish, Refusal(error.reason, error.message))
         if waits:
             return self._result(obj, wish, (None, self._looker.fresh()), Outcome(refused=waits))
         self._released.add(obj.uid)
         return Result(DeviceAssignmentStatus(), released=True)
+
+    def _after_failed_release(self, obj: Assignment, wish: Wish, failure: Refusal) -> Result:
+        outcome = Outcome(failed=failure)
+        if failure.reason is reasons.LIBVIRT_UNAVAILABLE:
+            return self._result(obj, wish, None, outcome)
+        host = self._looker.fresh()
+        plan = plan_release(obj.uid, host, live=wish.spec.detach == LIVE)
+        if failure.reason in _UNANSWERED and not _asks_the_guest(plan):  # it has just let go
+            return self._result(obj, wish, (None, host), outcome, Retry.SOON)
+        self._failures.remember(obj.uid, release_inputs(wish, host), outcome)
+        return self._result(obj, wish, (None, host), outcome)
 
     # -- report ---------------------------------------------------------------------------------------------------
 
@@ -334,7 +347,8 @@ class AssignmentReconciler:
         status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
         trouble = outcome.trouble or outcome.not_plugged
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
-        return Result(status, retry=retry or by_reason, moved=_moved(obj.status, status))
+        by_outcome = Retry.BACKOFF if outcome.heals_with_time else by_reason
+        return Result(status, retry=retry or by_outcome, moved=_moved(obj.status, status))
 
 
 def _recorded(wish: Wish, host: Observation) -> Intent | None:
@@ -351,6 +365,13 @@ def _changes_something(decision: Decision, host: Observation) -> bool:
     if isinstance(decision.answer, Plan):
         return bool(decision.answer.actions)
     return decision.intent is not None and is_half_done(decision.intent, host)
+
+
+_UNANSWERED = (reasons.UNPLUG_PENDING, reasons.UNPLUG_REJECTED)
+
+
+def _asks_the_guest(plan: Plan | Refusal) -> bool:
+    return isinstance(plan, Plan) and any(isinstance(a, UnplugHostdev) for a in plan.actions)
 
 
 def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..core.assignment_status import Outcome
-from ..core.reasons import Retry
 
 FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
@@ -36,9 +35,8 @@ class FailureMemory:
         known = self._failures.get(uid)
         if known is None or known.inputs != inputs:
             return None
-        trouble = known.outcome.trouble or known.outcome.not_plugged
-        heals_with_time = trouble is not None and trouble.reason.retry is Retry.BACKOFF
-        return None if heals_with_time and self._monotonic() >= known.not_before else known.outcome
+        over = known.outcome.heals_with_time and self._monotonic() >= known.not_before
+        return None if over else known.outcome
 
     def too_soon(self, uid: str, inputs: tuple[object, ...]) -> Outcome | None:
         """The known outcome while its delay lasts, whatever its reason."""

@@ -27,6 +27,8 @@ class Looker:
         self._keeping = threading.Lock()
         self._numbers = itertools.count()
         self._last: tuple[int, int, Observation] | None = None
+        self._shareable = False
+        self._differed = False
 
     def fresh(self) -> Observation:
         """A look that begins now. HostError if libvirt does not answer, or the journal cannot be read."""
@@ -34,22 +36,33 @@ class Looker:
         seen = observe(self._host, self._context)
         with self._keeping:
             if self._last is None or self._last[0] < number:
+                self._differed = self._differed or (self._last is not None and self._last[2] != seen)
                 self._last = (number, version, seen)
+                self._shareable = True
         return seen
 
     def shared(self) -> tuple[Observation, bool]:
-        """The last look if nothing was noticed since it began, else a fresh one; whether it is fresh."""
+        """The last look if nothing was noticed or done since it began, else a fresh one; whether it is fresh."""
         with self._lock:
             known = self._still_good()
             return (known, False) if known else (self.fresh(), True)
 
     def _still_good(self) -> Observation | None:
         last = self._last
-        return last[2] if last and last[1] == self._context.version() else None
+        return last[2] if last and self._shareable and last[1] == self._context.version() else None
 
     def shared_or_fresh(self) -> Observation:
         """The same, for who does not mind."""
         return self.shared()[0]
+
+    def differed(self) -> bool:
+        """Whether any two looks since the last question were different: some may have been reported from an older one.
+
+        Not everything that changes raises an event, and what has changed back is seen by comparing all looks alone.
+        """
+        with self._keeping:
+            differed, self._differed = self._differed, False
+        return differed
 
     def for_release(self) -> tuple[Observation, bool]:
         """Like shared, but a new look is at what a release depends on: the host's own needs are as they were last."""
@@ -63,6 +76,7 @@ class Looker:
 
     def after(self, before: Observation) -> Observation:
         """What our own actions can have changed since a look; the rest as it was then, and for nobody else to share."""
+        self._shareable = False
         return observe_again(self._host, self._context, before)
 
     def what_can_be(self, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:

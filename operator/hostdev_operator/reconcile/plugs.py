@@ -40,7 +40,8 @@ class PlugMemory:
             return
         text = (
             f"{intent.address} was plugged into running guest {guest.name}, and somebody else took it out; it is"
-            " plugged in again after a growing delay; to leave it out set spec.attach to NextBoot, or delete the assignment"
+            " plugged in again after a growing delay; to leave it out set spec.attach to NextBoot, or delete the"
+            " assignment"
         )
         why = failure or Refusal(reasons.UNPLUGGED_OUTSIDE, text)
         self._memory.remember(intent.uid, _run(intent, host), Outcome(failed=why))
