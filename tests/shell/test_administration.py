@@ -328,3 +328,42 @@ async def test_a_reservation_is_bound_held_and_given_back() -> None:
         await world.settle()
         assert not world.cluster.exists("nic")
         assert world.host.state() == before
+
+
+@on_loop
+async def test_a_device_host_that_was_deleted_is_made_again_and_its_own_echo_is_no_news() -> None:
+    async with running(controller=False) as world:
+        world.agent._dirty.clear()
+        await world.report()
+        assert not world.agent._dirty.is_set()
+        writes = len(world.cluster.writes)
+        await world.report()
+        assert len(world.cluster.writes) == writes
+        world.cluster.delete(NODE, "", "DeviceHost")
+        assert world.agent._dirty.is_set()
+        await world.report()
+        assert world.host_status()["devices"]
+
+
+@on_loop
+async def test_a_journal_that_cannot_be_read_is_reported_although_orphans_are_to_be_released() -> None:
+    async with running(controller=False) as world:
+        world.administrate(releaseOrphans=["some-uid"])
+        await world.settle()
+        world.host.fail("load", reasons.STATE_DIRECTORY_FAILED, "the record x.json cannot be read", times=9)
+        world.agent._version += 1
+        await world.report()
+        told = {c["type"]: c["status"] for c in world.host_status()["conditions"]}
+        assert told["JournalReady"] == "False"
+
+
+@on_loop
+async def test_a_look_that_fails_strangely_does_not_end_the_agent() -> None:
+    def explode(_call: str) -> None:
+        raise ValueError("a strange XML")
+
+    async with running(controller=False) as world:
+        world.host.hook = explode
+        assert world.agent._look() == "a strange XML"
+        world.host.hook = lambda _call: None
+        assert world.agent._look() is None

@@ -28,7 +28,8 @@ UNPLUG_SECONDS = 3.0
 _POLL_SECONDS = 0.1
 #: Only a running domain's XML has an id.
 _RUNNING = re.compile(r"<domain\b[^>]*\sid=")
-#: Unbinding a driver can take long (a NIC that drains) and can hang for ever (kubernetes#112795).
+#: Also for hot plug and unplug. Unbinding a driver can take long (a NIC that drains) and can hang for ever
+#: (kubernetes#112795).
 DRIVER_SECONDS = 120.0
 
 
@@ -139,7 +140,10 @@ class LibvirtHypervisor:
             if domain_xml.find_hostdev(_xml(domain, flag), hostdev.address) is None:
                 domain.attachDeviceFlags(domain_xml.hostdev_xml(hostdev), flag)
 
-        self._call(what, attach, CHANGE_SECONDS)
+        if flag == libvirt.VIR_DOMAIN_AFFECT_LIVE:  # VFIO locks all of the guest's memory at the first device
+            self._change_driver(what, hostdev.address, attach, reasons.DETACH_BLOCKED)
+        else:
+            self._call(what, attach, CHANGE_SECONDS)
 
     def unplug_hostdev(self, action: UnplugHostdev) -> None:
         """virDomainDetachDeviceFlags(LIVE). It waits 5 s for the guest, and then calls it a success: so look."""
@@ -157,7 +161,7 @@ class LibvirtHypervisor:
             self._wait_until_out(domain, action)
 
         try:
-            self._call(what, unplug, CHANGE_SECONDS)
+            self._change_driver(what, action.address, unplug, reasons.DETACH_BLOCKED)
         except HostError as error:
             if error.reason is reasons.NO_GUEST_PCI_SLOT:  # "does not support hotplugging" is about its slot here
                 raise HostError(reasons.UNPLUG_REJECTED, error.message) from error
@@ -210,10 +214,12 @@ class LibvirtHypervisor:
         blocked: Reason = reasons.LIBVIRT_UNAVAILABLE,
     ) -> T:
         connection = self._connection.get()
+        late = what in deadline.late()
         try:
             return deadline.call(lambda: work(connection), seconds, blocked, what)
         except HostError as error:
-            if error.reason is reasons.LIBVIRT_UNAVAILABLE:  # it hangs: a new connection may not
+            # it hangs: a new connection may not; but one is not to blame for what hangs on an older one
+            if error.reason is reasons.LIBVIRT_UNAVAILABLE and not late:
                 self._connection.lost(connection)
             raise
         except libvirt.libvirtError as error:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..core.errors import HostError
 from ..core.model import PciDevice, Platform, Use
 from ..core.pci import PciAddress
-from .files import link_name
 from .hostuse import HostUse
 from .sysfs import PciSysfs
 
@@ -48,17 +46,6 @@ class Kernel:
             if wanted(current) or time.monotonic() >= deadline:
                 return current
             time.sleep(_POLL_SECONDS)
-
-    def fingerprint(self) -> tuple[object, ...]:
-        """Differs when a driver was bound or unbound, or when the host's own use of devices changed.
-
-        KernelEvents tells when to look; this is for what it misses.
-        """
-        drivers = tuple((name, link_name(f"{self._pci.folder(name)}/driver")) for name in sorted(self._pci.names()))
-        try:
-            return drivers, self.uses()
-        except HostError as error:
-            return drivers, error.message
 
     def platform(self) -> Platform:
         """What assignments need of the host."""

@@ -16,6 +16,7 @@ import libvirt
 
 from ..core import reasons
 from ..core.errors import HostError
+from ..core.intent import ALIAS_PREFIX
 from . import deadline
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class LibvirtConnection:
     def _connect(self) -> Any:
         """Open, then keepalive, so that a libvirtd that hangs in what follows ends the connection, then events."""
         connection = libvirt.open(self._uri)
+        self.rejections.clear()
         # not every driver has everything: test:// has no keepalive
         with contextlib.suppress(libvirt.libvirtError):
             connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT)
@@ -101,7 +103,8 @@ class LibvirtConnection:
         self._on_change()
 
     def _rejected(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
-        self.rejections.add((domain.UUIDString(), alias))
+        if alias.startswith(ALIAS_PREFIX):
+            self.rejections.add((domain.UUIDString(), alias))
         self._on_change()
 
     def _closed(self, connection: Any, reason: int, _opaque: object) -> None:

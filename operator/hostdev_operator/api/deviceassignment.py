@@ -205,7 +205,8 @@ class DeviceAssignmentSpec(Model):
     managed: bool = Field(
         default=True,
         description="true: libvirt moves the device to vfio-pci at each start of the guest and back at each"
-        " stop, so between two runs the host has it. false: the device is held on vfio-pci all the time.",
+        " stop, so between two runs the host has it. false: the device is held on vfio-pci all the time. Of no meaning"
+        " for a reservation, which is always held.",
     )
     attach: Literal["Auto", "Live", "NextBoot"] = Field(
         default="Auto",
@@ -279,7 +280,7 @@ class IommuGroupStatus(Model):
     """The IOMMU group: the unit of a claim."""
 
     number: int = Field(description="The group's number on this boot. It can change at the next one.")
-    members: Annotated[tuple[MemberStatus, ...], Field(max_length=256)] = Field(
+    members: Annotated[tuple[MemberStatus, ...], Field(max_length=1024)] = Field(
         default=(), description="All members of the group."
     )
 
@@ -307,7 +308,7 @@ class RecordStatus(Model):
         description="Whether libvirt moves the device itself (spec.managed; false for a reservation)."
     )
     group_policy: Annotated[str, Field(max_length=16)] = Field(description="spec.groupPolicy.")
-    members: Annotated[tuple[RecordMember, ...], Field(max_length=256)] = Field(
+    members: Annotated[tuple[RecordMember, ...], Field(max_length=1024)] = Field(
         default=(), description="The endpoints of the group, as they were before."
     )
 
@@ -379,6 +380,11 @@ class DeviceAssignment(Model):
             (
                 "self.spec.mateAddress == 'Auto' || self.spec.groupPolicy == 'AssignAll'",
                 "mateAddress is about mates that go to the guest: set groupPolicy to AssignAll",
+            ),
+            (
+                "has(self.spec.domain) || (self.spec.attach == 'Auto' && self.spec.detach == 'WhenOff'"
+                " && !has(self.spec.driver))",
+                "attach, detach and driver are about a guest: a reservation (no spec.domain) has none",
             ),
             (
                 "has(self.spec.domain) || self.spec.groupPolicy != 'AssignAll'",

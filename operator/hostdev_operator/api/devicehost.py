@@ -39,7 +39,8 @@ class DeviceHostSpec(Model):
 
     paused: bool = Field(
         default=False,
-        description="true: the agent looks and reports, and changes nothing: neither assigns nor releases.",
+        description="true: the agent looks and reports, and begins nothing: neither assigns nor releases. What it has"
+        " begun is finished. Deleting the DeviceHost takes this back with all the rest of spec.",
     )
     critical_overrides: Annotated[
         tuple[CriticalOverride, ...],
@@ -137,7 +138,7 @@ class GroupEntry(Model):
     """One IOMMU group."""
 
     number: int = Field(description="Number on this boot.")
-    members: Annotated[tuple[GroupMember, ...], Field(max_length=256)] = Field(description="All members.")
+    members: Annotated[tuple[GroupMember, ...], Field(max_length=1024)] = Field(description="All members.")
 
 
 class GuestDevice(Model):

@@ -24,6 +24,8 @@ from .model import Guest, Observation, PciDevice, Platform, is_vfio
 from .pci import PciAddress
 from .record import Record
 
+#: Of an orphan's message in the CRD.
+MESSAGE_LIMIT = 1024
 Names = Mapping[PciAddress, tuple[str | None, str | None]]
 
 
@@ -59,10 +61,14 @@ def host_status(
         ),
         guests=tuple(_guest(g) for g in sorted(host.guests, key=lambda g: g.name)),
         orphans=tuple(
-            OrphanEntry(uid=r.uid, assignment=r.owner, address=str(r.address), message=waits.get(r.uid))
+            OrphanEntry(uid=r.uid, assignment=r.owner, address=str(r.address), message=_cut(waits.get(r.uid)))
             for r in orphans
         ),
     )
+
+
+def _cut(message: str | None) -> str | None:
+    return message[:MESSAGE_LIMIT] if message else None
 
 
 def _platform_conditions(platform: Platform) -> tuple[Condition, ...]:

@@ -75,7 +75,7 @@ def _blocked(record: Record | None, host: Observation) -> Refusal | None:
         if record and record.covers(address):
             return Refusal(
                 reasons.DETACH_BLOCKED,
-                f"a change of the driver of {address} has not returned: nothing is given back before it ends; look for"
+                f"a change of {address} has not returned: nothing is given back before it ends; look for"
                 " what holds the device (dmesg, ps for processes in state D)",
             )
     return None

@@ -17,7 +17,6 @@ from ..api.devicehost import DeviceHostSpec, DeviceHostStatus
 from ..core import conditions
 from ..core.errors import HostError
 from ..core.intent import Wish
-from ..core.model import Observation
 from ..core.reasons import Retry
 from ..core.record import Record
 from ..core.settings import Settings
@@ -86,6 +85,10 @@ class Agent:
         """An event of the watch on this node's DeviceHost. Gone: the administrator says nothing any more."""
         if body["metadata"]["name"] != self._node:
             return
+        status = DeviceHostStatus() if event == "DELETED" else _host_status(body)
+        if status != self._host_status and self._reported:
+            self._host_status = status  # somebody else has changed or deleted it: it is written again
+            self._dirty.set()
         settings = Settings.of(_host_spec(None if event == "DELETED" else body))
         if settings != self._settings:
             self._settings = settings
@@ -128,20 +131,22 @@ class Agent:
 
     async def look_around(self) -> None:
         """Not everything raises an event, as virsh attach-device --config does not: now and then look for changes."""
-        before = await asyncio.to_thread(self._look, self._looker.shared_or_fresh)
+        trouble = await asyncio.to_thread(self._look)
         while True:
             await asyncio.sleep(_SCAN_SECONDS)
-            now = await asyncio.to_thread(self._look, self._looker.fresh)
-            if now != before:
+            before, trouble = trouble, await asyncio.to_thread(self._look)
+            if self._looker.differed() or trouble != before:
                 self.host_changed()
-            before = now
 
-    @staticmethod
-    def _look(look: Callable[[], Observation]) -> object:
+    def _look(self) -> str | None:
+        """What is wrong with looking; None if it works."""
         try:
-            return look()
-        except HostError as error:
-            return error.message
+            self._looker.fresh()
+        except Exception as error:  # the care for assignments must not end with one strange XML
+            if not isinstance(error, HostError):
+                log.exception("looking at the host")
+            return str(error)
+        return None
 
     async def list_bound(self) -> None:
         """Once, before any work: a node that lost its journal must know all claims before it makes a new one.
@@ -167,7 +172,7 @@ class Agent:
     async def report_host(self) -> None:
         """Write the DeviceHost when something changed, after things have settled."""
         mine = await runner.until_it_works("reading the DeviceHost", lambda: self._cluster.host(self._node))
-        self._host_status = DeviceHostStatus.model_validate((mine or {}).get("status") or {})
+        self._host_status = _host_status(mine)
         self._dirty.set()
         while True:
             await self._dirty.wait()
@@ -189,15 +194,23 @@ class Agent:
         waits = await self._release_orphans(alive) if alive is not None and self._settings.release_orphans else {}
         status = await asyncio.to_thread(self._reporter.status, self._host_status, alive, waits)
         if status != self._host_status:
-            await self._cluster.apply_host_status(self._node, status.wire())
-        self._host_status = status
+            self._host_status = status  # before the watch tells of it
+            try:
+                await self._cluster.apply_host_status(self._node, status.wire())
+            except ClusterError:
+                self._host_status = DeviceHostStatus()
+                raise
         self._reported = True
 
     async def _release_orphans(self, alive: frozenset[str]) -> dict[str, str]:
         """Give back what the administrator has listed; what each of the others waits for."""
         waits = {}
         again = False
-        for record in await asyncio.to_thread(self._reporter.orphans, alive):
+        try:
+            orphans = await asyncio.to_thread(self._reporter.orphans, alive)
+        except HostError:  # the report itself tells of it (JournalReady)
+            return {}
+        for record in orphans:
             if record.uid in self._settings.release_orphans and await self._is_gone(record):
                 refusal = await asyncio.to_thread(self._reconciler.release_orphan, record)
                 if refusal:
@@ -299,6 +312,10 @@ class Agent:
 
     async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
         await self._cluster.event(body, warning=warning, reason=reason, message=message)
+
+
+def _host_status(body: Body | None) -> DeviceHostStatus:
+    return DeviceHostStatus.model_validate((body or {}).get("status") or {})
 
 
 def _host_spec(body: Body | None) -> DeviceHostSpec | None:
