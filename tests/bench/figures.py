@@ -72,7 +72,7 @@ def _spread(values: Times) -> list[float] | None:
 
 def table(figures: Iterable[Mapping[str, Any]]) -> str:
     """The figures as a Markdown table, for the terminal and for docs/benchmarks.md."""
-    rows = [("figure", "operator", "reference", "ratio", "goal", "runs", "")]
+    rows = [("figure", "operator", "reference", "ratio", "goal", "runs", "goal met")]
     for f in figures:
         spread, unit = f["spread"], f["unit"]
         reference = "-"

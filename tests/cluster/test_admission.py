@@ -13,6 +13,14 @@ CRDS = Path(__file__).resolve().parents[2] / "crds"
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 GOOD = {"domain": {"name": "guest"}, "source": {"pci": {"address": "0000:01:00.0"}}}
 
+RESERVATION = {"source": GOOD["source"], "nodeName": "n1"}
+FOR_GUESTS_ALONE: tuple[dict[str, object], ...] = (
+    {"attach": "Live"},
+    {"attach": "NextBoot"},
+    {"detach": "Live"},
+    {"driver": {"name": "vfio"}},
+)
+
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
@@ -49,7 +57,8 @@ def match(**fields: object) -> dict[str, object]:
         {**GOOD, "driver": {"name": "vfio"}, "managed": False, "nodeName": "n1", "groupPolicy": "DetachUnused"},
         {**GOOD, "groupPolicy": "AssignAll", "mateAddress": "Unassigned", "attach": "Live", "detach": "Live"},
         {**GOOD, "groupPolicy": "RequireFree", "attach": "NextBoot"},
-        {"source": GOOD["source"], "nodeName": "n1"},
+        RESERVATION,
+        {**RESERVATION, "managed": False, "attach": "Auto", "detach": "WhenOff", "groupPolicy": "RequireFree"},
         match(vendor="0x8086", device="0x10c9"),
         match(pfMAC="52:54:00:00:00:01", vfIndex=3),
         match(**{"class": "0x0200"}, numaNode=0, any=True),
@@ -95,6 +104,7 @@ def test_good_input_is_taken(plane: ControlPlane, spec: dict[str, object]) -> No
         ({**GOOD, "detach": "Now"}, "spec.detach"),
         ({**GOOD, "mateAddress": "Unassigned"}, "set groupPolicy to AssignAll"),
         ({"source": GOOD["source"], "nodeName": "n1", "groupPolicy": "AssignAll"}, "AssignAll needs a guest"),
+        *(({**RESERVATION, **more}, "a reservation (no spec.domain) has none") for more in FOR_GUESTS_ALONE),
         ({**GOOD, "nodeName": ""}, "spec.nodeName"),
     ],
 )

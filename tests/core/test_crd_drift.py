@@ -91,3 +91,10 @@ def test_printer_columns_and_selectors_name_what_exists() -> None:
         paths = {path for path, _ in nodes(schema(kind), "")}
         named = [c.path for c in kind.columns if "[?" not in c.path and not c.path.startswith(".metadata")]
         assert [p for p in (*named, *kind.selectable) if p not in paths] == []
+
+
+def test_a_group_may_have_all_vfs_of_several_ports() -> None:
+    """Without ACS they are one group: 4 ports with 255 VFs each."""
+    limits = {path: node["maxItems"] for path, node in NODES if path.endswith(".members")}
+    assert len(limits) == 3
+    assert min(limits.values()) >= 4 * 255

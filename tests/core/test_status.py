@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hostdev_operator.api.common import Condition
+from hostdev_operator.api.crd import KINDS, crd
 from hostdev_operator.api.deviceassignment import DeviceAssignmentStatus, RecordStatus
 from hostdev_operator.core import reasons
 from hostdev_operator.core.assignment_status import Outcome
@@ -346,6 +347,13 @@ def test_devices_show_names_sriov_and_why_the_host_needs_them() -> None:
         (UID, "default/nic", str(NIC), "GuestRunning: web")
     ]
     assert status.summary == "4 devices, 2 groups, 2 guests"
+
+
+def test_what_an_orphan_waits_for_fits_into_the_status() -> None:
+    status = host_status(observation(), {}, (assigned().records[UID],), {UID: "x" * 9000}, Trouble())
+    limit = crd(KINDS[1])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    limit = limit["properties"]["orphans"]["items"]["properties"]["message"]["maxLength"]
+    assert [len(o.message or "") for o in status.orphans] == [limit]
 
 
 def test_guests_show_their_devices_live_and_persistent() -> None:

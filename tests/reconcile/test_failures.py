@@ -346,6 +346,17 @@ def test_a_rollback_that_failed_is_tried_again(host: FakeHost, engine: Engine, r
     assert (ready(again), host.state()) == (("False", "NoGuestPCISlot"), before)
 
 
+def test_a_guest_whose_xml_cannot_be_read_stops_everything_and_is_named(host: FakeHost, engine: Engine) -> None:
+    before = host.drivers()
+    host.guests[WEB].config = "<domain><devices>"
+    result = engine.run(assignment())
+    assert (ready(result), result.retry) == (("False", "LibvirtError"), Retry.BACKOFF)
+    told = find(result.status.conditions, "Ready")
+    assert told
+    assert f"guest web ({WEB})" in told.message
+    assert host.drivers() == before
+
+
 def test_an_object_whose_status_makes_no_sense_can_be_deleted(host: FakeHost, engine: Engine) -> None:
     before = host.state()
     engine.run(assignment(managed=False))

@@ -355,15 +355,3 @@ async def test_a_journal_that_cannot_be_read_is_reported_although_orphans_are_to
         await world.report()
         told = {c["type"]: c["status"] for c in world.host_status()["conditions"]}
         assert told["JournalReady"] == "False"
-
-
-@on_loop
-async def test_a_look_that_fails_strangely_does_not_end_the_agent() -> None:
-    def explode(_call: str) -> None:
-        raise ValueError("a strange XML")
-
-    async with running(controller=False) as world:
-        world.host.hook = explode
-        assert world.agent._look() == "a strange XML"
-        world.host.hook = lambda _call: None
-        assert world.agent._look() is None

@@ -11,6 +11,11 @@ from ..core.reasons import Reason
 
 T = TypeVar("T")
 
+
+class NotTriedError(HostError):
+    """Earlier calls have not returned: this one says nothing of what it would have been made on."""
+
+
 #: Calls that may be under way at once, those that never return included. Beyond it new ones fail at once.
 MAX_CALLS = 32
 _slots = threading.BoundedSemaphore(MAX_CALLS)
@@ -32,9 +37,9 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
     """
     with _lock:
         if what in _late:
-            raise HostError(reason, f"{what}: an earlier attempt has not returned yet")
+            raise NotTriedError(reason, f"{what}: an earlier attempt has not returned yet")
     if not _slots.acquire(blocking=False):
-        raise HostError(reason, f"{what}: not tried, {MAX_CALLS} earlier calls have not returned")
+        raise NotTriedError(reason, f"{what}: not tried, {MAX_CALLS} earlier calls have not returned")
     done = threading.Event()
     outcome: list[T] = []
     failure: list[BaseException] = []

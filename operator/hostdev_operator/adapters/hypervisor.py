@@ -116,7 +116,7 @@ class LibvirtHypervisor:
 
     def _change_driver(self, what: str, address: PciAddress, work: Callable[[Any], object], blocked: Reason) -> None:
         if address in self.blocked():
-            raise HostError(blocked, f"{what}: an earlier change of its driver has not returned yet")
+            raise HostError(blocked, f"{what}: an earlier change of it has not returned yet")
         self._driver_calls[what] = address
         self._call(what, work, DRIVER_SECONDS, blocked)
 
@@ -214,12 +214,12 @@ class LibvirtHypervisor:
         blocked: Reason = reasons.LIBVIRT_UNAVAILABLE,
     ) -> T:
         connection = self._connection.get()
-        late = what in deadline.late()
         try:
             return deadline.call(lambda: work(connection), seconds, blocked, what)
+        except deadline.NotTriedError:  # what hangs may hang on an older connection
+            raise
         except HostError as error:
-            # it hangs: a new connection may not; but one is not to blame for what hangs on an older one
-            if error.reason is reasons.LIBVIRT_UNAVAILABLE and not late:
+            if error.reason is reasons.LIBVIRT_UNAVAILABLE:  # it hangs: a new connection may not
                 self._connection.lost(connection)
             raise
         except libvirt.libvirtError as error:

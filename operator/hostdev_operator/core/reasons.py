@@ -230,10 +230,10 @@ DEVICE_RESET_FAILED = _row("DeviceResetFailed", Retry.NEVER,
     "Unable to reset PCI device", "Unknown PCI header type", "Failed to read PCI config space",
     "Failed to restore PCI config space", "Unable to power on device", "; giving up", ", device inaccessible")
 DETACH_BLOCKED = _row("DetachBlocked", Retry.ON_EVENT,
-    "Taking the device from its host driver does not return.",
+    "Taking the device from its host driver, or plugging it in or out, does not return.",
     "The kernel waits for what holds the device: `dmesg`, and `ps -eo pid,stat,wchan:32,cmd | grep ' D'`. End that"
-    " use (`umount`, stop the process). Nothing else is tried on the device meanwhile, others go on; often only a"
-    " reboot ends it.")
+    " use (`umount`, stop the process). A guest with very much memory takes minutes to get its first device. Nothing"
+    " else is tried on the device meanwhile, others go on; often only a reboot ends it.")
 DETACH_FAILED = _row("DetachFailed", Retry.ON_EVENT,
     "The device did not end on vfio-pci.",
     "`lspci -k -s ADDRESS` shows its driver, `dmesg` why vfio-pci did not take it. Look for udev rules or driverctl"

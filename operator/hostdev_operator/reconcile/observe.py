@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ..core import domain_xml
+from ..core import domain_xml, reasons
 from ..core.domain_xml import NetworkXml
 from ..core.errors import HostError
 from ..core.host_status import Trouble
@@ -90,7 +90,15 @@ def _ask_libvirt(host: Host) -> _Libvirt:
 
 
 def _guests(host: Host, networks: Mapping[str, frozenset[str]]) -> tuple[Guest, ...]:
-    return tuple(domain_xml.guest(xml, networks) for xml in host.hypervisor.guests())
+    found = []
+    for xml in host.hypervisor.guests():
+        try:
+            found.append(domain_xml.guest(xml, networks))
+        except SyntaxError as error:  # of lxml: what the guest holds is not known, so nothing is planned
+            raise HostError(
+                reasons.LIBVIRT_ERROR, f"the XML of guest {xml.name} ({xml.uuid}) cannot be read: {error}"
+            ) from error
+    return tuple(found)
 
 
 def _ask_kernel(host: Host) -> _Kernel:

@@ -66,6 +66,7 @@ class Agent:
         self._doubtful: set[str] = set()
         self._listed = False
         self._host_status = DeviceHostStatus()
+        self._host_written = False
         self._reported = False
         self._dirty = asyncio.Event()
         self.queue = KeyedQueue(self._work)
@@ -85,9 +86,8 @@ class Agent:
         """An event of the watch on this node's DeviceHost. Gone: the administrator says nothing any more."""
         if body["metadata"]["name"] != self._node:
             return
-        status = DeviceHostStatus() if event == "DELETED" else _host_status(body)
-        if status != self._host_status and self._reported:
-            self._host_status = status  # somebody else has changed or deleted it: it is written again
+        self._host_written = event != "DELETED" and _in_order(_host_status(body)) == _in_order(self._host_status)
+        if not self._host_written:  # somebody else has changed or deleted it
             self._dirty.set()
         settings = Settings.of(_host_spec(None if event == "DELETED" else body))
         if settings != self._settings:
@@ -116,13 +116,11 @@ class Agent:
 
     async def watch_libvirt(self) -> None:
         """Keep the connection open: connecting is news, and so is losing it."""
-        was = False
+        was, trouble = False, None
         while True:
-            try:
-                await asyncio.to_thread(self._senses.connect)
-            except HostError as error:
-                if was:
-                    log.warning("%s", error.message)
+            trouble = await asyncio.to_thread(_trouble, "connecting to libvirt", self._senses.connect, trouble)
+            if was and trouble:
+                log.warning("%s", trouble)
             now = self._senses.connected()
             if now != was:
                 self.host_changed()
@@ -131,22 +129,13 @@ class Agent:
 
     async def look_around(self) -> None:
         """Not everything raises an event, as virsh attach-device --config does not: now and then look for changes."""
-        trouble = await asyncio.to_thread(self._look)
+        look = ("looking at the host", self._looker.fresh)
+        trouble = await asyncio.to_thread(_trouble, *look, None)
         while True:
             await asyncio.sleep(_SCAN_SECONDS)
-            before, trouble = trouble, await asyncio.to_thread(self._look)
+            before, trouble = trouble, await asyncio.to_thread(_trouble, *look, trouble)
             if self._looker.differed() or trouble != before:
                 self.host_changed()
-
-    def _look(self) -> str | None:
-        """What is wrong with looking; None if it works."""
-        try:
-            self._looker.fresh()
-        except Exception as error:  # the care for assignments must not end with one strange XML
-            if not isinstance(error, HostError):
-                log.exception("looking at the host")
-            return str(error)
-        return None
 
     async def list_bound(self) -> None:
         """Once, before any work: a node that lost its journal must know all claims before it makes a new one.
@@ -172,7 +161,7 @@ class Agent:
     async def report_host(self) -> None:
         """Write the DeviceHost when something changed, after things have settled."""
         mine = await runner.until_it_works("reading the DeviceHost", lambda: self._cluster.host(self._node))
-        self._host_status = _host_status(mine)
+        self._host_status, self._host_written = _host_status(mine), True
         self._dirty.set()
         while True:
             await self._dirty.wait()
@@ -193,12 +182,12 @@ class Agent:
         alive = frozenset(self._objects) if self._listed else None
         waits = await self._release_orphans(alive) if alive is not None and self._settings.release_orphans else {}
         status = await asyncio.to_thread(self._reporter.status, self._host_status, alive, waits)
-        if status != self._host_status:
-            self._host_status = status  # before the watch tells of it
+        if status != self._host_status or not self._host_written:
+            self._host_status, self._host_written = status, True  # before the watch tells of it
             try:
                 await self._cluster.apply_host_status(self._node, status.wire())
-            except ClusterError:
-                self._host_status = DeviceHostStatus()
+            except Exception:
+                self._host_written = False
                 raise
         self._reported = True
 
@@ -314,8 +303,30 @@ class Agent:
         await self._cluster.event(body, warning=warning, reason=reason, message=message)
 
 
+def _trouble(what: str, work: Callable[[], object], before: str | None) -> str | None:
+    """What is wrong with it; None if it works. The unforeseen is logged once, and ends no care for assignments."""
+    try:
+        work()
+    except HostError as error:
+        return error.message
+    except Exception as error:  # such as one strange XML
+        trouble = repr(error)
+        if trouble != before:
+            log.exception("%s", what)
+        return trouble
+    return None
+
+
 def _host_status(body: Body | None) -> DeviceHostStatus:
-    return DeviceHostStatus.model_validate((body or {}).get("status") or {})
+    try:
+        return DeviceHostStatus.model_validate((body or {}).get("status") or {})
+    except ValueError:  # of another version of the CRD: it is written anew
+        return DeviceHostStatus()
+
+
+def _in_order(status: DeviceHostStatus) -> DeviceHostStatus:
+    """For comparing: the API server merges the list of conditions as it likes."""
+    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda c: c.type))})
 
 
 def _host_spec(body: Body | None) -> DeviceHostSpec | None:
