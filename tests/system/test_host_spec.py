@@ -69,10 +69,11 @@ def test_host_begins_to_use_a_managed_device_between_two_runs(system: Stack, dev
     system.wait_condition("away", "Ready", "True")
     nic = lab.run(f"ls /sys/bus/pci/devices/{device}/net").stdout.strip()
     lab.run(f"ip link set {nic} up && ip addr add 192.0.2.2/24 dev {nic}")
-    message = system.wait_condition("away", "Ready", "False", "HostUsing")
-    assert device in message
-    assert "guest away is off" in message
-    lab.run(f"ip addr del 192.0.2.2/24 dev {nic}; ip link set {nic} down")
+    try:
+        message = system.wait_condition("away", "Ready", "False", "HostUsing")
+        assert f"guest away does not run with {device}" in message
+    finally:
+        lab.run(f"ip addr del 192.0.2.2/24 dev {nic}; ip link set {nic} down")
     system.wait_condition("away", "Ready", "True")
     assert source(device) in config_xml(system, "away")
     assert lab.driver(mate) == "vfio-pci"
