@@ -120,7 +120,11 @@ class Bench:
         self.stack.plane.kubectl("delete", "devicehost", NODE)
         began = time.monotonic()
         self.stack.start_agent()
-        return watch.wait("the DeviceHost", began, lambda _, body: bool(body.get("status", {}).get("devices"))) - began
+
+        def written(kind: str, body: dict[str, Any]) -> bool:
+            return kind != "DELETED" and bool(body.get("status", {}).get("devices"))
+
+        return watch.wait("the DeviceHost", began, written) - began
 
     def _agent_pid(self) -> str:
         return self._run(["pgrep", "-o", "-f", "hostdev_operator agent"]).strip()
