@@ -14,13 +14,14 @@ from ..api.deviceassignment import (
 )
 from . import reasons
 from .checks import Case, Refusal, is_overridden, lacking_slots, to_be_plugged
-from .conditions import ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
-from .intent import LIVE, NEXT_BOOT, Intent, Seen, Wish
+from .conditions import ACCEPTED, ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
+from .intent import ALIAS_PREFIX, LIVE, NEXT_BOOT, Intent, Seen, Wish
 from .model import Guest, Observation, PciDevice, Role
 from .plan import not_held, our_hostdevs
 from .published import record_status, seen_status
 from .reasons import Retry
 from .record import Record
+from .source import last_seen
 
 #: The reason of a condition that nobody worked on, since a check refused: the refusal itself is said once, by Planned.
 NOT_TRIED = "NotTried"
@@ -118,8 +119,7 @@ def assignment_status(wish: Wish, intent: Intent | None, host: Observation, outc
 
 def _seen(view: _View) -> Seen | None:
     """The fingerprint as it was first seen, and where the device is now."""
-    device, record = view.device, view.record
-    known = Seen(record.address, record.identity) if record and record.identity else view.wish.seen
+    device, known = view.device, last_seen(view.wish, view.record)
     if device is None:
         return known
     return Seen(device.address, known.identity if known else device.identity)
@@ -260,7 +260,31 @@ def _guest(view: _View) -> GuestStatus | None:
     return GuestStatus(
         name=guest.name,
         active=guest.active,
-        alias=f"ua-hostdev-{view.wish.uid}",
+        alias=ALIAS_PREFIX + view.wish.uid,
         persistent=bool(our_hostdevs(guest, guest.config, view.wish.uid, view.record)),
         live=bool(our_hostdevs(guest, guest.live, view.wish.uid, view.record)),
+    )
+
+
+def moved(old: DeviceAssignmentStatus, new: DeviceAssignmentStatus) -> str | None:
+    """A sentence for an event, if the device has another address now."""
+    before, now = old.identity, new.identity
+    if before is None or now is None or before.address == now.address:
+        return None
+    return f"the device that was at {before.address} is at {now.address} now, by its fingerprint; it is followed"
+
+
+def old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssignmentStatus:
+    """The status where nothing could be observed: what was known, with the trouble in Ready."""
+    trouble = outcome.trouble
+    ours: tuple[Condition, ...] = tuple(c for c in old.conditions if c.type not in (ACCEPTED, READY))
+    if trouble:
+        ours = (*ours, condition(READY, False, trouble.reason, trouble.message))
+    return DeviceAssignmentStatus(
+        device=old.device,
+        identity=old.identity,
+        iommu_group=old.iommu_group,
+        record=old.record,
+        guest=old.guest,
+        conditions=ours,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import reasons
-from .intent import ALIAS_PREFIX, ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent, is_alias_of
+from .intent import ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent, is_alias_of
 from .model import Guest, Observation, PciDevice, Role, Use
 from .pci import PciAddress
 from .reasons import Reason
@@ -59,11 +59,6 @@ class Case:
         theirs = {h.address for h in (guest.config if guest else ()) if not is_alias_of(h.alias, self.intent.uid)}
         theirs |= {r.address for uid, r in self.host.records.items() if uid != self.intent.uid}
         return (self.device, *(d for d in self.mates if d.address not in theirs))
-
-
-def is_anothers(alias: str | None) -> bool:
-    """Whether it is an assignment's alias; asked after one's own."""
-    return alias is not None and alias.startswith(ALIAS_PREFIX)
 
 
 def guest_exists(case: Case) -> Refusal | None:

@@ -119,6 +119,11 @@ def is_alias_of(alias: str | None, uid: str) -> bool:
     return alias is not None and (alias == mine or alias.startswith(mine + "-"))
 
 
+def is_anothers(alias: str | None) -> bool:
+    """Whether it is an assignment's alias; asked after one's own."""
+    return alias is not None and alias.startswith(ALIAS_PREFIX)
+
+
 def address_of(pci: PciSource) -> PciAddress:
     """The address that a source names; ValueError says what is wrong with it."""
     if pci.address is not None:

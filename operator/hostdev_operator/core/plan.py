@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from . import reasons
 from .actions import Action, AddHostdev, DetachDriver, HostdevXml, PlugHostdev, RemoveHostdev, WriteRecord
-from .checks import CHECKS, STANDING, SUBJECTS, Case, Refusal, first_refusal, is_anothers, lacking_slots, to_be_plugged
+from .checks import CHECKS, STANDING, SUBJECTS, Case, Refusal, first_refusal, lacking_slots, to_be_plugged
 from .identity import find
-from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Intent, Wish, is_alias_of
+from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Intent, Wish, is_alias_of, is_anothers
 from .model import Guest, Hostdev, Observation, PciDevice, is_vfio
 from .pci import PciAddress
 from .record import Member, Record

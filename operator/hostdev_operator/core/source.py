@@ -8,14 +8,19 @@ from .checks import Refusal
 from .identity import find
 from .intent import Seen, Wish, address_of
 from .model import Observation, PciDevice, Role
+from .record import Record
 
 _SHOWN = 8
 
 
+def last_seen(wish: Wish, record: Record | None) -> Seen | None:
+    """What decides which device is meant, once it was seen: the record before the status."""
+    return Seen(record.address, record.identity) if record and record.identity else wish.seen
+
+
 def devices_meant(wish: Wish, host: Observation) -> tuple[PciDevice, ...] | Refusal:
     """The device, or, for ``any: true`` before the choice, all that fit in order of address; never empty."""
-    record = host.records.get(wish.uid)
-    seen = Seen(record.address, record.identity) if record and record.identity else wish.seen
+    seen = last_seen(wish, host.records.get(wish.uid))
     if seen:
         return _followed(seen, host)
     try:

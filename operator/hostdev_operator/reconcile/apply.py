@@ -36,7 +36,7 @@ def apply(plan: Plan, host: Host, phase: str, may_fail: tuple[type[Action], ...]
     """Do the actions in order; HostError at the first that fails, with everything before it done.
 
     An action of a kind that may fail does not end it: the others of its kind are left out, and its error is returned.
-    ``phase`` (assign, rollback, release, orphan) names the boundaries.
+    ``phase`` (assign, withdraw, rollback, release, orphan) names the boundaries.
     """
     failure: HostError | None = None
     for action in plan.actions:

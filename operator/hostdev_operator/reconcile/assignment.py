@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from ..api.common import Condition
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..core import conditions, reasons
 from ..core.actions import AddHostdev, PlugHostdev, UnplugHostdev
-from ..core.assignment_status import Outcome, assignment_status
+from ..core.assignment_status import Outcome, assignment_status, moved, old_status_but
 from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.intent import AUTO, LIVE, Intent, Wish, address_of
@@ -22,6 +21,7 @@ from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
 from ..core.record import Record
 from ..core.release import plan_release, rejected, release_inputs, withdrawal
+from ..core.source import last_seen
 from ..ports import Host
 from .apply import apply
 from .failures import FailureMemory
@@ -146,16 +146,13 @@ class AssignmentReconciler:
 
     @contextmanager
     def _locked(self, wish: Wish) -> Iterator[None]:
-        record = self._host.records.load().get(wish.uid)
-        address = self._found.get(wish.uid) or (record.address if record else None)
-        if address is None and wish.seen:
-            address = wish.seen.address
-        if address is None and wish.spec.source.pci:
-            try:
+        address = self._found.pop(wish.uid, None)
+        seen = last_seen(wish, self._host.records.load().get(wish.uid))
+        if address is None and seen:
+            address = seen.address
+        elif address is None and wish.spec.source.pci:
+            with suppress(ValueError):
                 address = address_of(wish.spec.source.pci)
-            except ValueError:
-                address = None
-        self._found.pop(wish.uid, None)
         names = self._held[wish.uid] = self._names(address, wish.domain_uuid)
         with self._locks.hold(names):
             yield
@@ -191,12 +188,12 @@ class AssignmentReconciler:
 
     def _assign(self, obj: Assignment, wish: Wish) -> Result:
         host, fresh = self._looker.shared()
-        decision = decide(wish, host)
-        if not fresh and (_changes_something(decision, host) or withdrawal(wish.uid, host).actions):
+        decision, stale = decide(wish, host), withdrawal(wish.uid, host)
+        if not fresh and (stale.actions or _changes_something(decision, host)):
             host = self._looker.fresh()
-            decision = decide(wish, host)
-        if withdrawal(wish.uid, host).actions:
-            host = self._withdraw(wish, host)
+            decision, stale = decide(wish, host), withdrawal(wish.uid, host)
+        if stale.actions:
+            host = self._withdraw(wish, host, stale)
             decision = decide(wish, host)
         intent, answer = decision.intent, decision.answer
         if intent is None or isinstance(answer, Refusal):
@@ -227,9 +224,8 @@ class AssignmentReconciler:
             self._failures.remember(obj.uid, inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
 
-    def _withdraw(self, wish: Wish, host: Observation) -> Observation:
+    def _withdraw(self, wish: Wish, host: Observation, plan: Plan) -> Observation:
         """Another device is where the guest's XML says: its next start must not take that one."""
-        plan = withdrawal(wish.uid, host)
         log_plan(wish.owner, "withdraw", plan)
         apply(plan, self._host, "withdraw")
         return self._looker.after(host)
@@ -342,13 +338,13 @@ class AssignmentReconciler:
                 intent = _recorded(wish, host)
             status = assignment_status(wish, intent, host, outcome)
         else:
-            status = _old_status_but(obj.status, outcome)
+            status = old_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
         status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
         trouble = outcome.trouble or outcome.not_plugged
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
         by_outcome = Retry.BACKOFF if outcome.heals_with_time else by_reason
-        return Result(status, retry=retry or by_outcome, moved=_moved(obj.status, status))
+        return Result(status, retry=retry or by_outcome, moved=moved(obj.status, status))
 
 
 def _recorded(wish: Wish, host: Observation) -> Intent | None:
@@ -386,27 +382,3 @@ def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
         f" change spec.detach to ask again, or shut the guest off (virsh shutdown {guest})"
     )
     return Outcome(failed=Refusal(reasons.UNPLUG_REJECTED, text))
-
-
-def _moved(old: DeviceAssignmentStatus, new: DeviceAssignmentStatus) -> str | None:
-    before, now = old.identity, new.identity
-    if before is None or now is None or before.address == now.address:
-        return None
-    return f"the device that was at {before.address} is at {now.address} now, by its fingerprint; it is followed"
-
-
-def _old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssignmentStatus:
-    trouble = outcome.trouble
-    ours: tuple[Condition, ...] = tuple(
-        c for c in old.conditions if c.type not in (conditions.ACCEPTED, conditions.READY)
-    )
-    if trouble:
-        ours = (*ours, conditions.condition(conditions.READY, False, trouble.reason, trouble.message))
-    return DeviceAssignmentStatus(
-        device=old.device,
-        identity=old.identity,
-        iommu_group=old.iommu_group,
-        record=old.record,
-        guest=old.guest,
-        conditions=ours,
-    )

@@ -26,19 +26,22 @@ class Looker:
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
         self._numbers = itertools.count()
-        self._last: tuple[int, int, Observation] | None = None
-        self._shareable = False
+        self._done = 0
+        self._last: tuple[int, tuple[int, int], Observation] | None = None
         self._differed = False
+
+    def _version(self) -> tuple[int, int]:
+        """Changes with what is noticed, and with what was done."""
+        return self._context.version(), self._done
 
     def fresh(self) -> Observation:
         """A look that begins now. HostError if libvirt does not answer, or the journal cannot be read."""
-        number, version = next(self._numbers), self._context.version()
+        number, version = next(self._numbers), self._version()
         seen = observe(self._host, self._context)
         with self._keeping:
             if self._last is None or self._last[0] < number:
                 self._differed = self._differed or (self._last is not None and self._last[2] != seen)
                 self._last = (number, version, seen)
-                self._shareable = True
         return seen
 
     def shared(self) -> tuple[Observation, bool]:
@@ -49,11 +52,7 @@ class Looker:
 
     def _still_good(self) -> Observation | None:
         last = self._last
-        return last[2] if last and self._shareable and last[1] == self._context.version() else None
-
-    def shared_or_fresh(self) -> Observation:
-        """The same, for who does not mind."""
-        return self.shared()[0]
+        return last[2] if last and last[1] == self._version() else None
 
     def differed(self) -> bool:
         """Whether any two looks since the last question were different: some may have been reported from an older one.
@@ -76,12 +75,13 @@ class Looker:
 
     def after(self, before: Observation) -> Observation:
         """What our own actions can have changed since a look; the rest as it was then, and for nobody else to share."""
-        self._shareable = False
+        with self._keeping:
+            self._done += 1
         return observe_again(self._host, self._context, before)
 
     def what_can_be(self, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:
         """For reporting: a shared look, or, if that fails, what can be seen, with the guests as they were seen last."""
         try:
-            return self.shared_or_fresh(), Trouble()
+            return self.shared()[0], Trouble()
         except HostError:
             return observe_what_can_be(self._host, self._context, guests)

@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from ..api import API_VERSION
-from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
+from ..api.deviceassignment import DeviceAssignmentStatus
 from ..api.devicehost import DeviceHostSpec, DeviceHostStatus
 from ..core import conditions
 from ..core.errors import HostError
@@ -26,7 +26,7 @@ from ..reconcile.context import Context
 from ..reconcile.host import HostReporter
 from ..reconcile.looker import Looker
 from . import runner
-from .objects import ObjectCache
+from .objects import ObjectCache, parse
 from .probes import Probes
 from .queue import KeyedQueue
 
@@ -226,7 +226,7 @@ class Agent:
             body = self._objects.get(uid)
             if body and "deletionTimestamp" not in body["metadata"] and not _has_failed(body):
                 with contextlib.suppress(ValueError):
-                    found.append(parse(body).wish())
+                    found.append(self._objects.parsed(body).wish())
         return tuple(found)
 
     # -- one assignment -----------------------------------------------------------------------------------------
@@ -346,21 +346,6 @@ def _is_ready(body: Body) -> bool:
 def _has_failed(body: Body) -> bool:
     """All checks passed, and still it is not ready."""
     return _condition(body, conditions.PLANNED) == "True" and _condition(body, conditions.READY) == "False"
-
-
-def parse(body: Body) -> Assignment:
-    """The object as the engine takes it."""
-    meta = body["metadata"]
-    return Assignment(
-        uid=meta["uid"],
-        namespace=meta["namespace"],
-        name=meta["name"],
-        created=meta["creationTimestamp"],
-        generation=meta["generation"],
-        deleting="deletionTimestamp" in meta,
-        spec=DeviceAssignmentSpec.model_validate(body["spec"]),
-        status=DeviceAssignmentStatus.model_validate(body.get("status") or {}),
-    )
 
 
 def ours(status: DeviceAssignmentStatus) -> DeviceAssignmentStatus:

@@ -18,8 +18,7 @@ from ..core.conditions import ACCEPTED, READY, condition
 from ..core.reasons import Retry
 from ..ports import Body, Clock, Cluster, ClusterError
 from . import runner
-from .agent import parse
-from .objects import ObjectCache
+from .objects import ObjectCache, parse
 from .probes import Probes
 from .queue import KeyedQueue
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..ports import Body
+from ..reconcile.assignment import Assignment
 
 
 class ObjectCache:
@@ -12,6 +14,7 @@ class ObjectCache:
 
     def __init__(self) -> None:
         self._bodies: dict[str, Body] = {}
+        self._parsed: dict[str, tuple[Body, Assignment]] = {}
 
     def put(self, body: Body) -> bool:
         """Take a body unless a newer one is known; whether it was news. Resource versions grow (KEP-5504)."""
@@ -30,12 +33,36 @@ class ObjectCache:
         """The newest body."""
         return self._bodies.get(uid)
 
+    def parsed(self, body: Body) -> Assignment:
+        """A body of this cache, parsed once: each look at the host asks for all of them. ValueError as parse."""
+        uid = body["metadata"]["uid"]
+        known = self._parsed.get(uid)
+        if known is None or known[0] is not body:
+            known = self._parsed[uid] = (body, parse(body))
+        return known[1]
+
     def remove(self, uid: str) -> None:
         """Forget an object."""
         self._bodies.pop(uid, None)
+        self._parsed.pop(uid, None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._bodies))
+
+
+def parse(body: Body) -> Assignment:
+    """The object as the engine takes it; ValueError if it does not fit the model."""
+    meta = body["metadata"]
+    return Assignment(
+        uid=meta["uid"],
+        namespace=meta["namespace"],
+        name=meta["name"],
+        created=meta["creationTimestamp"],
+        generation=meta["generation"],
+        deleting="deletionTimestamp" in meta,
+        spec=DeviceAssignmentSpec.model_validate(body["spec"]),
+        status=DeviceAssignmentStatus.model_validate(body.get("status") or {}),
+    )
 
 
 def _version(body: Body) -> int:
