@@ -199,9 +199,8 @@ def _attached(view: _View) -> Condition:
             " delete the assignment",
         )
     if not guest.active:
-        return condition(
-            ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off; it gets {view.name} at its next start"
-        )
+        gets_it = "" if view.missing(live=False) else f"; it gets {view.name} at its next start"
+        return condition(ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off{gets_it}")
     if not view.missing(live=True):
         return condition(ATTACHED, True, "InLiveXML", f"guest {guest.name} runs with {view.name}")
     later = f"guest {guest.name} runs without {view.name}; it gets it at its next boot: shut it down and start it"
