@@ -16,6 +16,7 @@ from ..core.errors import HostError
 from ..core.host_status import Names
 from ..core.pci import PciAddress
 from ..core.reasons import Reason
+from ..core.release import refused_unplug
 from . import deadline
 from .libvirt_connection import LibvirtConnection
 
@@ -175,11 +176,7 @@ class LibvirtHypervisor:
             if xml is None or domain_xml.find_hostdev(xml, action.address) is None:
                 return
             if (action.domain_uuid, action.alias) in self._connection.rejections:
-                raise HostError(
-                    reasons.UNPLUG_REJECTED,
-                    f"guest {domain.name()} refuses to let go of {action.address}; end its use in the guest and change"
-                    f" spec.detach to ask again, or shut the guest off (virsh shutdown {domain.name()})",
-                )
+                raise HostError(reasons.UNPLUG_REJECTED, refused_unplug(domain.name(), action.address))
             if time.monotonic() >= end:
                 raise HostError(
                     reasons.UNPLUG_PENDING,

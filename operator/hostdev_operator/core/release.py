@@ -181,6 +181,14 @@ def _concerns(guest: Guest, uid: str, record: Record | None) -> bool:
     return bool(our_hostdevs(guest, (*guest.live, *guest.config), uid, record))
 
 
+def refused_unplug(guest: str, device: object) -> str:
+    """What is said of a guest that has refused, whether we still waited for its answer or not."""
+    return (
+        f"guest {guest} refuses to let go of {device}; end its use in the guest and change spec.detach to ask again, or"
+        f" shut the guest off (virsh shutdown {guest})"
+    )
+
+
 def rejected(wish: Wish, host: Observation) -> str | None:
     """The guest that has refused to let go of a device of the assignment."""
     record = host.records.get(wish.uid)

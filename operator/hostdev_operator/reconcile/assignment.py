@@ -20,7 +20,7 @@ from ..core.plan import Decision, Plan, decide, inputs, is_half_done
 from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
 from ..core.record import Record
-from ..core.release import plan_release, rejected, release_inputs, withdrawal
+from ..core.release import plan_release, refused_unplug, rejected, release_inputs, withdrawal
 from ..core.source import last_seen
 from ..ports import Host
 from .apply import apply
@@ -377,8 +377,5 @@ def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
     if trouble is None or trouble.reason is not reasons.UNPLUG_PENDING or guest is None:
         return known
     record = host.records.get(wish.uid)
-    text = (
-        f"guest {guest} refuses to let go of {record.address if record else 'the device'}; end its use in the guest and"
-        f" change spec.detach to ask again, or shut the guest off (virsh shutdown {guest})"
-    )
+    text = refused_unplug(guest, record.address if record else "the device")
     return Outcome(failed=Refusal(reasons.UNPLUG_REJECTED, text))
