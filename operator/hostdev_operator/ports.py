@@ -84,8 +84,11 @@ class HostDevices(Protocol):
     def platform(self) -> Platform:
         """IOMMU, interrupt remapping, VFIO."""
 
-    def uses(self) -> tuple[Use, ...]:
-        """What the host itself needs. HostError HostUseUnknown if that cannot be read whole."""
+    def uses(self, age: float = 0.0) -> tuple[Use, ...]:
+        """What the host itself needs, read now or at most ``age`` seconds ago.
+
+        HostError HostUseUnknown if that cannot be read whole.
+        """
 
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
         """The PCI controllers under a block device's path; None if the path cannot be followed."""

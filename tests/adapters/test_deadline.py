@@ -7,15 +7,9 @@ import pytest
 from hostdev_operator.adapters import deadline
 from hostdev_operator.core import reasons
 from hostdev_operator.core.errors import HostError
+from tests.adapters.late_calls import wait_for_late_calls
 
 LONG = 20.0
-
-
-def join(what: str) -> None:
-    """Wait for the threads of calls that were left behind: they give their slots back at the end."""
-    for thread in threading.enumerate():
-        if thread.name == what:
-            thread.join(LONG)
 
 
 def test_the_answer_comes_through() -> None:
@@ -36,17 +30,15 @@ def test_a_call_that_hangs_is_left_behind_and_named() -> None:
         assert deadline.call(lambda: "others go on", LONG, reasons.DETACH_BLOCKED, "x") == "others go on"
     finally:
         leave.set()
-        join("detaching 0000:01:00.0")
+        wait_for_late_calls()
 
 
 def test_calls_that_never_return_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadline, "_slots", threading.BoundedSemaphore(2))
     leave = threading.Event()
-    returned = threading.Semaphore(0)
 
     def hang() -> None:
         leave.wait(LONG)
-        returned.release()
 
     for what in ("a", "b"):
         with pytest.raises(HostError, match="did not return"):
@@ -58,11 +50,7 @@ def test_calls_that_never_return_do_not_pile_up(monkeypatch: pytest.MonkeyPatch)
         deadline.call(lambda: 1, LONG, reasons.REATTACH_BLOCKED, "y")
     assert caught.value.reason is reasons.REATTACH_BLOCKED
     leave.set()
-    for _ in range(2):
-        assert returned.acquire(timeout=LONG)
-    join("a")
-    join("b")
-    assert deadline.late() == frozenset()
+    wait_for_late_calls()
     assert deadline.call(lambda: 1, LONG, reasons.DETACH_BLOCKED, "a") == 1
 
 
@@ -71,3 +59,8 @@ def test_a_call_that_fails_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             deadline.call(lambda: 1 // 0, LONG, reasons.DETACH_BLOCKED, "x")
+
+
+def test_threads_are_used_again() -> None:
+    names = [deadline.call(threading.get_ident, LONG, reasons.DETACH_BLOCKED, "x") for _ in range(5)]
+    assert len(set(names)) == 1 != threading.get_ident()

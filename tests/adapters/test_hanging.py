@@ -17,6 +17,7 @@ from hostdev_operator.core.actions import HostdevXml, PlugHostdev, UnplugHostdev
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.reasons import Reason
 from tests.adapters import libvirt_node
+from tests.adapters.late_calls import wait_for_late_calls
 from tests.fakes.samples import DB, MATE, device
 
 LONG = 20.0
@@ -63,10 +64,7 @@ def hanging() -> Iterator[Hanging]:
     made = Hanging()
     yield made
     made.leave.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith(("reading", "plugging", "unplugging", "detaching")):
-            thread.join(LONG)
-    assert deadline.late() == frozenset()
+    wait_for_late_calls()
 
 
 def reason_of(call: Callable[..., object], *arguments: object) -> Reason:

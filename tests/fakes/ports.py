@@ -146,7 +146,7 @@ class FakeDevices:
     def platform(self) -> Platform:
         return self._host.platform
 
-    def uses(self) -> tuple[Use, ...]:
+    def uses(self, age: float = 0.0) -> tuple[Use, ...]:
         if self._host.unknown_use is not None:
             raise HostError(reasons.HOST_USE_UNKNOWN, self._host.unknown_use)
         return tuple(self._host.uses)

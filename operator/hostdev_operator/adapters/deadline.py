@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TypeVar
 
 from ..core.errors import HostError
@@ -21,6 +22,33 @@ MAX_CALLS = 32
 _slots = threading.BoundedSemaphore(MAX_CALLS)
 _lock = threading.Lock()
 _late: set[str] = set()
+_idle: list[_Worker] = []
+
+
+class _Worker:
+    """A thread that makes one call after another: to start one costs as much as a short call to libvirtd.
+
+    It is a daemon: a call that hangs does not keep the agent from ending.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[_Worker], None]] = SimpleQueue()
+        threading.Thread(target=self._run, name="call with a deadline", daemon=True).start()
+
+    def make(self, call: Callable[[_Worker], None]) -> None:
+        """Begin a call. It must put the worker back among the idle ones."""
+        self._calls.put(call)
+
+    def _run(self) -> None:
+        while True:
+            self._calls.get()(self)
+
+
+def _worker() -> _Worker:
+    with _lock:
+        if _idle:
+            return _idle.pop()
+    return _Worker()
 
 
 def late() -> frozenset[str]:
@@ -30,10 +58,10 @@ def late() -> frozenset[str]:
 
 
 def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
-    """Run ``work`` in a thread of its own; HostError(reason) if it takes longer than ``seconds``.
+    """Run ``work`` in another thread; HostError(reason) if it takes longer than ``seconds``.
 
     A thread cannot be ended, so a call that hangs keeps its slot: ``what`` must name the device and the call, for the
-    message says who blocks. The thread is a daemon: it does not keep the agent from ending.
+    message says who blocks.
     """
     with _lock:
         if what in _late:
@@ -44,7 +72,7 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
     outcome: list[T] = []
     failure: list[BaseException] = []
 
-    def run() -> None:
+    def run(worker: _Worker) -> None:
         try:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - handed to the caller whatever it is
@@ -53,10 +81,11 @@ def call(work: Callable[[], T], seconds: float, reason: Reason, what: str) -> T:
             _slots.release()
             with _lock:
                 _late.discard(what)
+                _idle.append(worker)
                 done.set()
 
     try:
-        threading.Thread(target=run, name=what, daemon=True).start()
+        _worker().make(run)
     except RuntimeError:  # the host has no thread left to give
         _slots.release()
         raise

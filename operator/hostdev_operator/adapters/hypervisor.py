@@ -45,13 +45,16 @@ class LibvirtHypervisor:
         """Every domain; one that vanishes meanwhile is left out.
 
         A call takes as long as a round trip to libvirtd, so no more are made than one for each XML: what runs is told
-        by the list (a domain's id), and what is persistent by a second list.
+        by the list (a domain's id), and what is persistent by a second list: whatever does not run, is.
         """
 
         def read(connection: Any) -> tuple[GuestXml, ...]:
-            persistent = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-            defined = {domain.UUIDString() for domain in persistent}
-            found = (_read_domain(d, d.UUIDString() in defined) for d in connection.listAllDomains(0))
+            domains = connection.listAllDomains(0)
+            transient = set[str]()
+            if any(domain.ID() >= 0 for domain in domains):
+                without_definition = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
+                transient = {domain.UUIDString() for domain in without_definition}
+            found = (_read_domain(domain, domain.UUIDString() not in transient) for domain in domains)
             return tuple(xml for xml in found if xml is not None)
 
         return self._call("reading the guests", read)
@@ -138,8 +141,11 @@ class LibvirtHypervisor:
             domain = connection.lookupByUUIDString(domain_uuid)
             if flag == libvirt.VIR_DOMAIN_AFFECT_LIVE and not domain.isActive():
                 raise HostError(reasons.HOST_CHANGED, f"{what}: it ran a moment ago, and is off now")
-            if domain_xml.find_hostdev(_xml(domain, flag), hostdev.address) is None:
+            try:
                 domain.attachDeviceFlags(domain_xml.hostdev_xml(hostdev), flag)
+            except libvirt.libvirtError:  # it refuses what is there already
+                if domain_xml.find_hostdev(_xml(domain, flag), hostdev.address) is None:
+                    raise
 
         if flag == libvirt.VIR_DOMAIN_AFFECT_LIVE:  # VFIO locks all of the guest's memory at the first device
             self._change_driver(what, hostdev.address, attach, reasons.DETACH_BLOCKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ class Kernel:
         self._root = host_root
         self._pci = PciSysfs(host_root)
         self._use = HostUse(host_root, self._pci)
+        self._uses: tuple[float, tuple[Use, ...]] = (-math.inf, ())
 
     def devices(self) -> tuple[PciDevice, ...]:
         """All PCI functions."""
@@ -69,9 +71,14 @@ class Kernel:
             return True
         return False if "IO-APIC" in text or "PCI-MSI" in text else None
 
-    def uses(self) -> tuple[Use, ...]:
+    def uses(self, age: float = 0.0) -> tuple[Use, ...]:
         """What the host itself needs."""
-        return self._use.uses()
+        began = time.monotonic()
+        when, known = self._uses
+        if began - when >= age:
+            known = self._use.uses()
+            self._uses = began, known
+        return known
 
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
         """The PCI controllers under a block device."""

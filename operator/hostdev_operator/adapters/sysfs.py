@@ -55,6 +55,11 @@ class _Facts:
         """Whether all of it could be read, so that it need not be read again."""
         return self.header is not None and self.header != _NO_HEADER
 
+    @property
+    def can_be_vf(self) -> bool:
+        """A VF has no VFs, and is no bridge."""
+        return not self.sriov and self.header not in _BRIDGE_HEADERS
+
 
 @dataclass
 class _Object:
@@ -65,6 +70,7 @@ class _Object:
     serial: str | None = None
     serial_source: str | None = None
     vpd_tries: int = _VPD_TRIES  # a VPD that fails does so after a timeout, and the kernel complains each time
+    kernel_tells: bool = True  # whether there may be a file serial_number
     physfn: PciAddress | None = None
     vf_index: int | None = None
 
@@ -151,7 +157,7 @@ def _read_object(path: str, name: str, known: _Object, macs: dict[PciAddress, st
     if facts.complete:
         known.facts = facts
     physfn = known.physfn
-    if physfn is None:
+    if physfn is None and facts.can_be_vf:
         physfn = known.physfn = _physfn(path)  # the link appears shortly after the VF itself
     if physfn is not None and known.vf_index is None:
         known.vf_index = _vf_index(path, name)
@@ -294,13 +300,16 @@ def _vf_index(path: str, name: str) -> int | None:
 
 
 def _serial(path: str, facts: _Facts, known: _Object) -> tuple[str | None, str | None]:
-    """The card's serial number and who tells it: vital product data, the NVMe driver, or the kernel (DSN)."""
+    """The card's serial number and who tells it: vital product data, the NVMe driver, or the kernel (DSN).
+
+    The kernel makes the files before it shows the device: one that is not there will not be.
+    """
     serial = None
     if known.vpd_tries > 0:
         try:
             serial = vpd_serial(path)
         except FileNotFoundError:
-            pass
+            known.vpd_tries = 0 if facts.complete else known.vpd_tries
         except OSError:
             known.vpd_tries -= 1
         else:
@@ -309,7 +318,9 @@ def _serial(path: str, facts: _Facts, known: _Object) -> tuple[str | None, str |
         return serial, "VPD"
     if facts.class_code >> 8 == _CLASS_NVME and (serial := nvme_serial(path)):
         return serial, "NVMe"
-    serial = serial_number(path)
+    if known.kernel_tells:
+        serial = serial_number(path)
+        known.kernel_tells = serial is not None or exists(f"{path}/serial_number") or not facts.complete
     return serial, "DSN" if serial else None
 
 

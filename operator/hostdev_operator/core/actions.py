@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .identity import Identity
@@ -131,3 +132,19 @@ class DropRecord:
 Action = (
     WriteRecord | DetachDriver | PlugHostdev | AddHostdev | UnplugHostdev | RemoveHostdev | ReturnDriver | DropRecord
 )
+
+
+def touched(actions: Iterable[Action]) -> frozenset[PciAddress]:
+    """The devices that actions change, or change something of."""
+    found = set[PciAddress]()
+    for action in actions:
+        match action:
+            case WriteRecord(record):
+                found |= {record.address, *(member.address for member in record.members)}
+            case PlugHostdev() | AddHostdev():
+                found.add(action.hostdev.address)
+            case DropRecord():
+                pass
+            case _:
+                found.add(action.address)
+    return frozenset(found)

@@ -30,6 +30,8 @@ from ..ports import Host
 
 #: How long a driver may take to appear in sysfs after libvirt has returned.
 BIND_SECONDS = 20.0
+#: What was read of the host's own use so short a time ago is not read again.
+RECENT_SECONDS = 0.5
 
 
 def apply(plan: Plan, host: Host, phase: str, may_fail: tuple[type[Action], ...] = ()) -> HostError | None:
@@ -76,7 +78,7 @@ def _same_device(address: PciAddress, identity: Identity, host: Host) -> PciDevi
 
 def _still_spared(address: PciAddress, host: Host) -> None:
     """A plan with several mates takes time, and the host goes on meanwhile."""
-    for use in host.devices.uses():
+    for use in host.devices.uses(RECENT_SECONDS):
         if use.address == address:
             raise HostError(reasons.HOST_CHANGED, f"{address} {use.what} since a moment ago")
 

@@ -228,7 +228,7 @@ class AssignmentReconciler:
         """Another device is where the guest's XML says: its next start must not take that one."""
         log_plan(wish.owner, "withdraw", plan)
         apply(plan, self._host, "withdraw")
-        return self._looker.after(host)
+        return self._looker.after(host, plan.actions)
 
     def _carry_out(self, obj: Assignment, wish: Wish, intent: Intent, host: Observation, plan: Plan) -> Result:
         plan, brake = self._plugs.brake(intent, host, plan)
@@ -246,7 +246,7 @@ class AssignmentReconciler:
         self._failures.forget(obj.uid)
         failure = Refusal(not_plugged.reason, not_plugged.message) if not_plugged else None
         self._plugs.note(intent, host, plan, failure)
-        host = self._looker.fresh() if failure else self._looker.after(host)
+        host = self._looker.fresh() if failure else self._looker.after(host, plan.actions)
         if failure:
             self._failures.remember(obj.uid, inputs(intent, host), Outcome(not_plugged=failure))
         retry = Retry.BACKOFF if brake else None

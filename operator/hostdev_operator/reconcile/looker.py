@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterable
 
+from ..core.actions import Action, touched
 from ..core.errors import HostError
 from ..core.host_status import Trouble
 from ..core.model import Guest, Observation
@@ -71,13 +73,13 @@ class Looker:
     def fresh_for_release(self) -> Observation:
         """The same, beginning now."""
         last = self._last
-        return self.after(last[2]) if last else self.fresh()
+        return observe_again(self._host, self._context, last[2]) if last else self.fresh()
 
-    def after(self, before: Observation) -> Observation:
+    def after(self, before: Observation, actions: Iterable[Action]) -> Observation:
         """What our own actions can have changed since a look; the rest as it was then, and for nobody else to share."""
         with self._keeping:
             self._done += 1
-        return observe_again(self._host, self._context, before)
+        return observe_again(self._host, self._context, before, touched(actions))
 
     def what_can_be(self, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:
         """For reporting: a shared look, or, if that fails, what can be seen, with the guests as they were seen last."""

@@ -19,6 +19,8 @@ from ..ports import Host
 from .context import Context
 
 _STORAGE_CLASS = 0x01
+#: Asks libvirt beside the kernel. Each look waits for its own question, and each of libvirt's answers has a deadline.
+_side = ThreadPoolExecutor(thread_name_prefix="libvirt")
 
 
 @dataclass(frozen=True)
@@ -45,27 +47,46 @@ def observe(host: Host, context: Context) -> Observation:
 
     Kernel and libvirt are asked side by side: most of libvirt's time is libvirtd's.
     """
-    with ThreadPoolExecutor(max_workers=1) as side:
-        asked = side.submit(_ask_libvirt, host)
-        kernel = _ask_kernel(host)
-        return _observation(host, context, kernel, asked.result(), host.records.load())
+    asked = _side.submit(_ask_libvirt, host)
+    kernel = _ask_kernel(host)
+    return _observation(host, context, kernel, asked.result(), host.records.load())
 
 
-def observe_again(host: Host, context: Context, before: Observation) -> Observation:
-    """What our own actions can have changed since a look: drivers, guests, records. The rest is as it was then."""
-    with ThreadPoolExecutor(max_workers=1) as side:
-        asked = side.submit(_guests, host, before.networks)
-        devices = host.devices.devices()
-        return replace(
-            before,
-            devices=MappingProxyType({d.address: d for d in devices}),
-            guests=asked.result(),
-            records=MappingProxyType(dict(host.records.load())),
-            blocked=host.hypervisor.blocked(),
-            rejections=host.hypervisor.rejections(),
-            settings=context.settings(),
-            wishes=context.wishes(),
-        )
+def observe_again(
+    host: Host, context: Context, before: Observation, touched: frozenset[PciAddress] | None = None
+) -> Observation:
+    """What our own actions can have changed since a look: drivers, guests, records. The rest is as it was then.
+
+    ``touched``: of the devices, only these and their groups' are read again.
+    """
+    asked = _side.submit(_guests, host, before.networks)
+    devices = _all_devices(host) if touched is None else _devices_again(host, before, touched)
+    return replace(
+        before,
+        devices=MappingProxyType(devices),
+        guests=asked.result(),
+        records=MappingProxyType(dict(host.records.load())),
+        blocked=host.hypervisor.blocked(),
+        rejections=host.hypervisor.rejections(),
+        settings=context.settings(),
+        wishes=context.wishes(),
+    )
+
+
+def _all_devices(host: Host) -> dict[PciAddress, PciDevice]:
+    return {device.address: device for device in host.devices.devices()}
+
+
+def _devices_again(host: Host, before: Observation, touched: frozenset[PciAddress]) -> dict[PciAddress, PciDevice]:
+    devices = dict(before.devices)
+    groups = (before.group_of(before.devices[address]) for address in touched if address in before.devices)
+    for address in touched.union(device.address for group in groups for device in group):
+        now = host.devices.device(address)
+        if now:
+            devices[address] = now
+        else:
+            devices.pop(address, None)
+    return devices
 
 
 def observe_what_can_be(host: Host, context: Context, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:

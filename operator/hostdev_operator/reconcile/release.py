@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..core import reasons
 from ..core.actions import Action, RemoveHostdev, UnplugHostdev
@@ -24,7 +24,7 @@ _FIRST: tuple[type[Action], ...] = (UnplugHostdev, RemoveHostdev)
 class Releaser:
     """Carries release plans out. ``look`` observes what our own actions can have changed since another look."""
 
-    def __init__(self, host: Host, look: Callable[[Observation], Observation]) -> None:
+    def __init__(self, host: Host, look: Callable[[Observation, Iterable[Action]], Observation]) -> None:
         self._host = host
         self._look = look
 
@@ -41,7 +41,7 @@ class Releaser:
             part = Plan(tuple(a for a in plan.actions if isinstance(a, kind)))
             if part.actions:
                 self._apply(part, owner, phase)
-                seen = self._look(seen)
+                seen = self._look(seen, plan.actions)
                 plan = plan_release(uid, seen, live=live)
         if isinstance(plan, Refusal):
             return plan
@@ -61,6 +61,6 @@ class Releaser:
 
 
 def log_plan(owner: str, phase: str, plan: Plan) -> None:
-    """One line for each action."""
-    for action in plan.actions:
-        log.info("%s: %s: %s", owner, phase, action)
+    """What is about to be done, in one line."""
+    if plan.actions:
+        log.info("%s: %s: %s", owner, phase, "; ".join(map(str, plan.actions)))
