@@ -1,0 +1,244 @@
+"""VFPool: virtual functions of SR-IOV cards that libvirt hands out to guests; NodeVFPool: one pool on one node."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from .common import AddressText, Conditions, DriverName, Model, NodeName, Uuid, rules
+from .deviceassignment import IdentityStatus
+from .network import MacAddress, NetdevName, PortgroupName, VfSettings, VlanSeen, VlanTag
+
+POOL_FINALIZER = "hostdev.dev/pool"
+
+#: A name of a libvirt network.
+NetworkName = Annotated[str, Field(min_length=1, max_length=64, pattern="^[^/\\s]+$")]
+_ID = "^0x[0-9a-fA-F]{4}$"
+
+
+class PfSelector(Model):
+    """Which physical function of a node is meant: all fields that are given must fit, and exactly one PF may."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.name) || has(self.mac) || has(self.address) || has(self.vendor) || has(self.device)",
+                "say which PF: by name, mac, address, or vendor and device",
+            )
+        )
+    )
+
+    name: NetdevName | None = Field(default=None, description="The PF's netdev, for example ens1f0.")
+    mac: MacAddress | None = Field(default=None, description="The PF's permanent MAC address, in lower case.")
+    address: Annotated[str, Field(max_length=24)] | None = Field(
+        default=None, description="The PF's PCI address: 0000:01:00.0, or libvirt's pci_0000_01_00_0."
+    )
+    vendor: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
+        default=None, description="PCI vendor, for example 0x8086."
+    )
+    device: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
+        default=None, description="PCI device (product), for example 0x10c9."
+    )
+    vfs: Annotated[str, Field(max_length=11, pattern="^[0-9]{1,5}-[0-9]{1,5}$")] | None = Field(
+        default=None,
+        description="The VFs of the pool by index, for example 0-3, so that pools can share a PF; all if absent.",
+    )
+
+
+class Portgroup(Model):
+    """A <portgroup> of the libvirt network: guests name it and get its VLAN."""
+
+    name: PortgroupName = Field(description="Name.")
+    vlan: VlanTag | None = Field(default=None, description="VLAN of its guests; untagged if absent.")
+    default: bool = Field(default=False, description="Whether guests that name no portgroup are in this one.")
+
+
+class PoolNetwork(Model):
+    """The libvirt network that hands out the VFs."""
+
+    name: NetworkName | None = Field(default=None, description="Its name; the pool's own name if absent.")
+    vlan: VlanTag | None = Field(default=None, description="VLAN of all guests that are in no portgroup with another.")
+    portgroups: Annotated[tuple[Portgroup, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="Portgroups, each with a VLAN of its own.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    adopt: Literal["IfEqual", "Replace"] = Field(
+        default="IfEqual",
+        description="What happens to a network of that name that exists already. IfEqual: it is taken over if it is as"
+        " the pool wants it, else nothing is done. Replace: its definition is replaced, once no guest uses it.",
+    )
+
+
+class NodePoolSettings(Model):
+    """What a pool asks of each node."""
+
+    pf: PfSelector = Field(description="The physical function.")
+    num_vfs: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        alias="numVFs",
+        description="How many VFs the PF shall have (sriov_numvfs). It is changed only while no VF is in use.",
+    )
+    externally_managed: bool = Field(
+        default=False, description="true: somebody else makes the VFs; sriov_numvfs is never written."
+    )
+    bind_host_driver: bool = Field(
+        default=False,
+        description="Whether idle VFs get the host's driver. Without it they are made much faster, guests start faster,"
+        " and nothing on the host takes their netdevs (sriov_drivers_autoprobe is 0 while the pool exists).",
+    )
+    link_up: bool = Field(
+        default=False,
+        description="true: the PF is brought up. A VF's MAC and VLAN can only be set while its PF is up.",
+    )
+    network: PoolNetwork = Field(default=PoolNetwork(), description="The libvirt network.")
+    vf_settings: VfSettings = Field(default=VfSettings(), description="Settings of all VFs of the pool.")
+
+
+class VFPoolSpec(NodePoolSettings):
+    """What should be, on each node that is selected."""
+
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] = Field(
+        default={}, description="Labels of the nodes that have the pool; all nodes with an agent if empty."
+    )
+
+
+class NodeVFPoolSpec(NodePoolSettings):
+    """One pool on one node. Written by the controller from the VFPool."""
+
+    pool_name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the VFPool.")
+    node_name: NodeName = Field(description="The node whose agent carries it out.")
+
+
+class PfStatus(Model):
+    """The physical function as it was found."""
+
+    address: AddressText = Field(description="PCI address.")
+    name: Annotated[str, Field(max_length=15)] | None = Field(default=None, description="Its netdev.")
+    mac: Annotated[str, Field(max_length=17)] | None = Field(default=None, description="Its permanent MAC address.")
+    up: bool = Field(description="Whether its netdev is up.")
+    total_vfs: int = Field(alias="totalVFs", description="How many VFs it can have.")
+    num_vfs: int = Field(alias="numVFs", description="How many VFs it has.")
+
+
+class VfStatus(Model):
+    """One VF of the pool."""
+
+    index: int = Field(description="Index on the PF, from 0.")
+    address: AddressText = Field(description="PCI address.")
+    driver: DriverName | None = Field(default=None, description="Kernel driver bound now; absent if none.")
+    mac: Annotated[str, Field(max_length=17)] | None = Field(
+        default=None, description="MAC address that the PF has for it."
+    )
+    vlan: VlanSeen | None = Field(default=None, description="VLAN that the PF has for it; 0: untagged.")
+    holder: Annotated[str, Field(max_length=320)] | None = Field(
+        default=None, description="Who has it, for example 'guest web'; absent if it is free."
+    )
+
+
+class NetworkStatus(Model):
+    """The libvirt network as virsh net-dumpxml and net-info show it."""
+
+    name: NetworkName = Field(description="Name.")
+    uuid: Uuid = Field(description="UUID.")
+    active: bool = Field(description="Whether it is started.")
+    autostart: bool = Field(description="Whether libvirt starts it at boot.")
+    connections: int = Field(description="How many NICs of running guests are on it.")
+
+
+class VfCounts(Model):
+    """Counts of VFs."""
+
+    total: int = Field(description="VFs of the pool.")
+    allocated: int = Field(description="Those that somebody has.")
+    free: int = Field(description="Those that a guest can get.")
+
+
+class VfBefore(Model):
+    """Settings of one VF before they were changed."""
+
+    index: int = Field(description="Index on the PF.")
+    trust: bool | None = Field(default=None, description="Trust.")
+    spoof_check: bool | None = Field(default=None, description="Spoof check.")
+    link_state: Annotated[str, Field(max_length=8)] | None = Field(default=None, description="Link state.")
+    min_tx_rate: int | None = Field(default=None, description="Guaranteed Mbit/s.")
+    max_tx_rate: int | None = Field(default=None, description="Limit in Mbit/s.")
+
+
+class PoolRecordStatus(Model):
+    """Copy of the node's own record of the pool. A node that lost its state directory takes this one."""
+
+    sequence: int = Field(description="Grows with each change of the record; the highest wins.")
+    pf: AddressText = Field(description="The PF's address.")
+    identity: IdentityStatus = Field(description="The PF's fingerprint.")
+    pf_mac: Annotated[str, Field(max_length=17)] | None = Field(
+        default=None, alias="pfMAC", description="The PF's permanent MAC address."
+    )
+    num_vfs_before: int = Field(alias="numVFsBefore", description="How many VFs the PF had.")
+    autoprobe_before: bool | None = Field(
+        default=None, description="sriov_drivers_autoprobe as it was; absent if it was not changed."
+    )
+    up_before: bool = Field(description="Whether the PF's netdev was up.")
+    num_vfs: int | None = Field(
+        default=None, alias="numVFs", description="How many VFs it shall have; absent if they are managed externally."
+    )
+    network_name: NetworkName = Field(description="The libvirt network.")
+    network_uuid: Uuid | None = Field(
+        default=None, alias="networkUUID", description="Its UUID, once it was made or adopted."
+    )
+    adopted: bool = Field(description="Whether the network was there before, so that it stays.")
+    vfs_before: Annotated[tuple[VfBefore, ...], Field(max_length=256)] = Field(
+        default=(), alias="vfsBefore", description="Settings of the VFs as they were."
+    )
+
+
+class NodeVFPoolStatus(Model):
+    """What is. Written by the node's agent."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The metadata.generation that this status was computed from."
+    )
+    node_name: NodeName | None = Field(
+        default=None,
+        description="Set by the agent before its first change, cleared after it has given everything back; until then"
+        " the object cannot go.",
+    )
+    pf: PfStatus | None = Field(default=None, description="The physical function.")
+    vfs: Annotated[tuple[VfStatus, ...], Field(max_length=1024)] = Field(default=(), description="The pool's VFs.")
+    counts: VfCounts | None = Field(default=None, description="The VFs, counted.")
+    network: NetworkStatus | None = Field(default=None, description="The libvirt network; absent if there is none.")
+    record: PoolRecordStatus | None = Field(default=None, description="What the agent remembers for giving it back.")
+    conditions: Conditions = Field(
+        default=(),
+        description="Planned: the plan passed all checks. VFsReady: the PF has the VFs. NetworkReady: the network is"
+        " as asked, active and started at boot. Ready: all of it.",
+    )
+
+
+class NodeVFPool(Model):
+    """One VFPool on one node, named <pool>.<node>. Made by the controller, carried out by the node's agent."""
+
+    spec: NodeVFPoolSpec = Field(description="What should be.")
+    status: NodeVFPoolStatus | None = Field(default=None, description="What is.")
+
+
+class VFPoolStatus(Model):
+    """Over all nodes. Written by the controller."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The metadata.generation that this status was computed from."
+    )
+    nodes: int = Field(default=0, description="Nodes that are selected.")
+    nodes_ready: int = Field(default=0, description="Those whose NodeVFPool is Ready.")
+    counts: VfCounts | None = Field(default=None, description="The VFs of all nodes, counted.")
+    conditions: Conditions = Field(
+        default=(), description="Ready: all selected nodes are; else its message names the first that are not, and why."
+    )
+
+
+class VFPool(Model):
+    """VFs of SR-IOV cards that libvirt hands out: number of VFs, network, VLANs and settings on each selected node."""
+
+    spec: VFPoolSpec = Field(description="What should be.")
+    status: VFPoolStatus | None = Field(default=None, description="What is.")
