@@ -89,7 +89,14 @@ async def _agent(arguments: argparse.Namespace) -> None:
     journal = Journal(arguments.state_dir)
     journal.open()
     kernel = Kernel(arguments.host_root)
-    host = Host(LibvirtHypervisor(connection), kernel, journal, SystemClock(), boundary_from_environment())
+    host = Host(
+        LibvirtHypervisor(connection),
+        kernel,
+        journal.assignments,
+        journal.pools,
+        SystemClock(),
+        boundary_from_environment(),
+    )
     senses = Senses(connection.get, lambda: connection.connected)
     cluster = KubeCluster("hostdev-agent", arguments.node_name)
     agent = Agent(arguments.node_name, host, cluster, senses)

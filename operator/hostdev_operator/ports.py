@@ -6,18 +6,31 @@ the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from .core.actions import AddHostdev, PlugHostdev, RemoveHostdev, UnplugHostdev
+from .core.actions import (
+    AddHostdev,
+    AddInterface,
+    PlugHostdev,
+    PlugInterface,
+    RemoveHostdev,
+    RemoveInterface,
+    UnplugHostdev,
+    UnplugInterface,
+)
 from .core.domain_xml import GuestXml
 from .core.host_status import Names
 from .core.model import PciDevice, Platform, Use
+from .core.network_xml import NetworkXml
 from .core.pci import PciAddress
+from .core.pool import PoolRecord
 from .core.record import Record
+from .core.sriov import Pf, VfConfig
 
 Body = dict[str, Any]
+R = TypeVar("R")
 
 
 class Hypervisor(Protocol):
@@ -26,8 +39,33 @@ class Hypervisor(Protocol):
     def guests(self) -> tuple[GuestXml, ...]:
         """Live and persistent XML of every domain, running or defined."""
 
-    def networks(self) -> tuple[str, ...]:
-        """XML of every libvirt network."""
+    def networks(self) -> tuple[NetworkXml, ...]:
+        """Every libvirt network; live and persistent XML of those that hand out VFs.
+
+        Of the others both are the same text, and whether they are started, autostarted or persistent is not looked up.
+        """
+
+    def define_network(self, xml: str) -> None:
+        """net-define: makes the persistent definition, or replaces that of the same name and UUID.
+
+        A started network goes on as it was started. HostError NetworkDiffers if there is another network of that name
+        or UUID: a text without <uuid> never replaces one.
+        """
+
+    def start_network(self, name: str) -> None:
+        """net-start; nothing to do if it is started. HostError PoolNotFound if there is none."""
+
+    def autostart_network(self, name: str) -> None:
+        """net-autostart; HostError PoolNotFound if there is none."""
+
+    def stop_network(self, name: str) -> None:
+        """net-destroy; nothing to do if it is not started, or not there. The caller has looked that no guest uses it.
+
+        HostError HostChanged if one does by now: libvirt would forget which VFs it has handed out.
+        """
+
+    def undefine_network(self, name: str, uuid: str) -> None:
+        """net-undefine; nothing to do if it is not there, is transient, or has another UUID by now."""
 
     def storage_pools(self) -> tuple[str, ...] | None:
         """XML of every libvirt storage pool; None where libvirt has no storage driver."""
@@ -56,8 +94,23 @@ class Hypervisor(Protocol):
         HostError UnplugRejected if the guest refuses, UnplugPending if it does not answer.
         """
 
+    def add_interface(self, action: AddInterface) -> None:
+        """attach-device --config of a NIC of a network; nothing to do if one with its alias is in there."""
+
+    def remove_interface(self, action: RemoveInterface) -> None:
+        """detach-device --config; nothing to do if it is not in there, or the guest is gone."""
+
+    def plug_interface(self, action: PlugInterface) -> None:
+        """attach-device --live; nothing to do if the running guest has a NIC with its alias.
+
+        HostError PoolInactive, PoolExhausted, PFDown, VFConfigRejected.
+        """
+
+    def unplug_interface(self, action: UnplugInterface) -> None:
+        """detach-device --live, and wait as unplug_hostdev does."""
+
     def rejections(self) -> frozenset[tuple[str, str]]:
-        """Hostdevs (guest's UUID, alias) whose last unplug request the guest has refused, by libvirt's events."""
+        """Hostdevs and NICs (guest's UUID, alias) whose last unplug request the guest has refused."""
 
     def blocked(self) -> frozenset[PciAddress]:
         """Devices whose detach or reattach has not returned within its deadline, and still has not."""
@@ -99,55 +152,101 @@ class HostDevices(Protocol):
     def interface(self, name: str) -> frozenset[PciAddress]:
         """The PCI devices under a bridge, bond, VLAN or NIC of the host."""
 
+    def pfs(self) -> tuple[Pf, ...]:
+        """The network side of every function that can have VFs, in order of address.
 
-class RecordStore(Protocol):
-    """The node's journal: one durable record for each assignment."""
+        What of it cannot be read is None; ``vfs`` has what the driver tells of them.
+        """
 
-    def load(self) -> Mapping[str, Record]:
+    def set_num_vfs(self, address: PciAddress, count: int, seconds: float) -> None:
+        """Make so many VFs: 0 is written first if there are others. Returns when all of them are there, or gone.
+
+        HostError DeviceNotFound, SRIOVUnsupported, VFCountTooHigh, DetachBlocked if the kernel does not return within
+        the seconds, VFsNotCreated if it refuses for another reason. The caller has looked that nobody uses a VF.
+        """
+
+    def set_autoprobe(self, address: PciAddress, *, on: bool) -> None:
+        """Write sriov_drivers_autoprobe: whether VFs that are made from now on get a driver of the host.
+
+        HostError DeviceNotFound, or SRIOVUnsupported where the kernel has no such file.
+        """
+
+    def set_link(self, address: PciAddress, *, up: bool) -> None:
+        """Bring the PF's netdev up or down (IFF_UP). HostError PFDown if it has none, or refuses."""
+
+    def configure_vf(self, address: PciAddress, index: int, config: VfConfig) -> None:
+        """Set what ``config`` says of one VF through its PF, and verify it by reading back.
+
+        HostError VFConfigRejected names the PF's driver, the VF and the setting; PFDown if the PF has no netdev,
+        VFsNotCreated if there is no such VF.
+        """
+
+    def blocked(self) -> frozenset[PciAddress]:
+        """PFs whose number of VFs is being changed by a call that missed its deadline, and has not returned since."""
+
+
+class Store(Protocol[R]):
+    """The node's journal: durable records by UID."""
+
+    def load(self) -> Mapping[str, R]:
         """All records by UID. HostError StateDirectoryFailed if one cannot be read."""
 
-    def save(self, record: Record) -> None:
+    def save(self, record: R) -> None:
         """Write durably: when it returns, a power cut cannot lose it."""
 
     def drop(self, uid: str) -> None:
         """Remove durably; nothing to do if it is not there."""
 
 
-class Cluster(Protocol):
-    """The API server, as far as agent and controller write to it. Bodies are plain JSON objects.
+#: One record for each assignment.
+RecordStore = Store[Record]
+#: One record for each pool of the node. It also keeps what the host's boot unit reads (core/boot_file.py).
+PoolRecordStore = Store[PoolRecord]
 
+
+class Cluster(Protocol):
+    """The API server, as far as agent and controller use it. Bodies are plain JSON objects with kind and metadata.
+
+    Kinds: DeviceAssignment (the only one in a namespace), DeviceHost, VFPool, NodeVFPool, and Kubernetes' own Node.
     Raises ClusterError. No call retries by itself.
     """
 
-    async def get_assignment(self, namespace: str, name: str) -> Body | None:
+    async def get(self, kind: str, name: str, namespace: str | None = None) -> Body | None:
         """The object, or None if it does not exist."""
 
-    async def bound_assignments(self, node: str) -> list[Body]:
-        """All DeviceAssignments whose status.nodeName is this node."""
+    async def objects(self, kind: str, node: str | None = None) -> list[Body]:
+        """All objects of a kind; with ``node`` only that node's, selected by the server.
 
-    async def apply_assignment_status(self, body: Body, status: Body, manager: str) -> Body:
-        """Server-side apply of the manager's fields of status to this very version of the object; the new body.
-
-        ClusterError 409 if it has changed since (also: was deleted and made anew): read it again and think again.
+        A DeviceAssignment is its node's by status.nodeName, a NodeVFPool by spec.nodeName; other kinds have no node.
         """
 
-    async def clear_binding(self, body: Body) -> None:
-        """Remove status.nodeName, status.record and status.guest of this very version; nothing if it is gone."""
+    async def create(self, body: Body) -> Body:
+        """Make the object; ClusterError 409 if there is one of that name."""
+
+    async def replace(self, body: Body) -> Body:
+        """Make finalizers, ownerReferences and spec of this very version of the object as the body has them.
+
+        ClusterError 409 if it has changed since, 404 (or 409) if it is gone.
+        """
+
+    async def delete(self, body: Body) -> None:
+        """Delete this very version of the object; nothing if it is gone. ClusterError 409 if it has changed since."""
+
+    async def apply_status(self, body: Body, status: Body, manager: str) -> Body:
+        """Server-side apply of the manager's fields of status to this very version of the object; the new body.
+
+        ClusterError 409 if it has changed since (also: was deleted and made anew): read it again and think again. A
+        body without a resourceVersion means whatever version there is; ClusterError 404 if there is none.
+        """
+
+    async def clear_status(self, body: Body, fields: Iterable[str]) -> None:
+        """Remove these fields of status of this very version, whoever wrote them; nothing if it is gone."""
 
     async def set_finalizers(self, body: Body, finalizers: list[str]) -> Body | None:
         """Replace metadata.finalizers of this very version of the object; None if it is gone."""
 
-    async def hosts(self) -> list[Body]:
-        """All DeviceHosts."""
-
-    async def host(self, node: str) -> Body | None:
-        """The node's DeviceHost, or None."""
-
-    async def apply_host_status(self, node: str, status: Body) -> Body:
-        """Make the node's DeviceHost if it is missing, and apply its status."""
-
     async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
-        """An event about a DeviceAssignment; failing to write one is logged and no error."""
+        """An event about an object; failing to write one is logged and no error."""
 
 
 class Clock(Protocol):
@@ -179,5 +278,6 @@ class Host:
     hypervisor: Hypervisor
     devices: HostDevices
     records: RecordStore
+    pool_records: PoolRecordStore
     clock: Clock
     boundary: Callable[[str], None] = lambda _name: None

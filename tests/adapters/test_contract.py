@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -13,22 +14,46 @@ from hostdev_operator.adapters.journal import Journal
 from hostdev_operator.adapters.kernel import Kernel
 from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
 from hostdev_operator.api.common import Condition
-from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import AddHostdev, HostdevXml, PlugHostdev, RemoveHostdev, UnplugHostdev
-from hostdev_operator.core.domain_xml import NetworkXml
+from hostdev_operator.core import domain_xml, network_xml, reasons
+from hostdev_operator.core.actions import (
+    AddHostdev,
+    AddInterface,
+    HostdevXml,
+    InterfaceXml,
+    NicXml,
+    PlugHostdev,
+    PlugInterface,
+    RemoveHostdev,
+    RemoveInterface,
+    UnplugHostdev,
+    UnplugInterface,
+)
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.model import Hostdev, Platform
 from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.core.pool import PoolRecord
 from hostdev_operator.core.reasons import Reason
-from hostdev_operator.ports import Clock, HostDevices, Hypervisor, RecordStore
+from hostdev_operator.core.sriov import VfConfig
+from hostdev_operator.ports import Clock, HostDevices, Hypervisor, PoolRecordStore, RecordStore
 from tests.adapters import libvirt_node
 from tests.core.hosts import assigned
 from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeClock, FakeDevices, FakeHypervisor, FakeRecords
+from tests.fakes.ports import FakeClock, FakeDevices, FakeHypervisor, FakePoolRecords, FakeRecords
 from tests.fakes.samples import DB, MATE, NIC, OTHER_UID, UID, WEB, device, port
 from tests.fakes.sysfs_tree import SysfsTree
 
 RECORD = assigned().records[UID]
+POOL_RECORD = PoolRecord(
+    UID,
+    "vfs",
+    NIC,
+    device(NIC).identity,
+    "52:54:00:10:00:01",
+    num_vfs_before=0,
+    up_before=False,
+    network_name="vfs",
+    vfs_before=MappingProxyType({3: VfConfig(trust=False, min_tx_rate=0)}),
+)
 BOTH = pytest.mark.parametrize("kind", ["fake", "real"])
 GONE = PciAddress.parse("0000:7f:00.0")
 NOBODY = "33333333-3333-4333-8333-333333333333"
@@ -106,7 +131,15 @@ def records_of(kind: str, folder: Path) -> RecordStore:
         return FakeRecords(FakeHost())
     journal = Journal(folder)
     journal.open()
-    return journal
+    return journal.assignments
+
+
+def pool_records_of(kind: str, folder: Path) -> PoolRecordStore:
+    if kind == "fake":
+        return FakePoolRecords(FakeHost())
+    journal = Journal(folder)
+    journal.open()
+    return journal.pools
 
 
 @BOTH
@@ -123,6 +156,18 @@ def test_the_journal_keeps_the_last_version_of_each_record(kind: str, tmp_path: 
 def test_the_journal_drops_once_and_does_not_mind_twice(kind: str, tmp_path: Path) -> None:
     records = records_of(kind, tmp_path)
     records.save(RECORD)
+    for _ in range(2):
+        records.drop(UID)
+        assert records.load() == {}
+
+
+@BOTH
+def test_the_journal_keeps_pools_apart_from_assignments(kind: str, tmp_path: Path) -> None:
+    records = pool_records_of(kind, tmp_path)
+    newer = replace(POOL_RECORD, num_vfs=7, sequence=2)
+    for record in (POOL_RECORD, newer):
+        records.save(record)
+        assert records.load() == {UID: record}
     for _ in range(2):
         records.drop(UID)
         assert records.load() == {}
@@ -158,7 +203,9 @@ def test_libvirt_shows_guests_and_networks(kind: str, tmp_path: Path) -> None:
     }
     assert guests[WEB].config == (Hostdev(NIC, "ua-mine", managed=True),)
     assert guests[WEB].live == guests[DB].live == ()
-    assert [domain_xml.network(t) for t in hypervisor.networks()] == [NetworkXml("lan", frozenset({"br0"}))]
+    (lan,) = map(network_xml.network, hypervisor.networks())
+    assert (lan.name, set(lan.interfaces), lan.hands_out_vfs) == ("lan", {"br0"}, False)
+    assert (lan.active, lan.persistent, lan.connections) == (True, True, 0)
 
 
 @BOTH
@@ -186,6 +233,20 @@ def test_libvirt_has_nothing_to_unplug_from_who_does_not_have_it(kind: str, tmp_
         hypervisor.unplug_hostdev(UnplugHostdev(uuid, address, "ua-mine"))
     assert hypervisor.guests() == before
     assert hypervisor.rejections() == frozenset()
+
+
+@BOTH
+def test_libvirt_has_nothing_to_do_for_nics_that_are_not_there(kind: str, tmp_path: Path) -> None:
+    hypervisor = hypervisor_of(kind, tmp_path)
+    before = hypervisor.guests()
+    for uuid in (NOBODY, DB, WEB):
+        hypervisor.remove_interface(RemoveInterface(uuid, "ua-x"))
+        hypervisor.unplug_interface(UnplugInterface(uuid, "ua-x"))
+    nic = InterfaceXml("lan", "ua-x", NicXml("52:54:00:aa:bb:01"))
+    assert reason_of(hypervisor.add_interface, AddInterface(NOBODY, nic)) is reasons.GUEST_NOT_FOUND
+    assert reason_of(hypervisor.plug_interface, PlugInterface(NOBODY, nic)) is reasons.GUEST_NOT_FOUND
+    reason_of(hypervisor.plug_interface, PlugInterface(WEB, nic))
+    assert hypervisor.guests() == before
 
 
 @BOTH
@@ -234,6 +295,12 @@ def test_libvirt_away_is_the_same_reason_for_every_call(kind: str, tmp_path: Pat
         (hypervisor.unplug_hostdev, (UnplugHostdev(DB, NIC, "ua-x"),)),
         (hypervisor.detach_driver, (NIC,)),
         (hypervisor.add_hostdev, (added(WEB),)),
+        (hypervisor.define_network, ("<network/>",)),
+        (hypervisor.start_network, ("lan",)),
+        (hypervisor.autostart_network, ("lan",)),
+        (hypervisor.stop_network, ("lan",)),
+        (hypervisor.undefine_network, ("lan", NOBODY)),
+        (hypervisor.unplug_interface, (UnplugInterface(DB, "ua-x"),)),
     ]
     assert {reason_of(call, *arguments) for call, arguments in calls} == {reasons.LIBVIRT_UNAVAILABLE}
 

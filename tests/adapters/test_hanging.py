@@ -13,7 +13,15 @@ from hostdev_operator.adapters import deadline, hypervisor
 from hostdev_operator.adapters.hypervisor import LibvirtHypervisor
 from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
 from hostdev_operator.core import reasons
-from hostdev_operator.core.actions import HostdevXml, PlugHostdev, UnplugHostdev
+from hostdev_operator.core.actions import (
+    HostdevXml,
+    InterfaceXml,
+    NicXml,
+    PlugHostdev,
+    PlugInterface,
+    UnplugHostdev,
+    UnplugInterface,
+)
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.reasons import Reason
 from tests.adapters import libvirt_node
@@ -105,6 +113,18 @@ def test_hot_plug_and_unplug_that_take_long_block_their_device_and_end_no_connec
         assert reason_of(libvirt.unplug_hostdev, unplug) is reasons.DETACH_BLOCKED
         assert reason_of(libvirt.detach_driver, MATE) is reasons.DETACH_BLOCKED
         assert reason_of(libvirt.reattach_driver, MATE) is reasons.REATTACH_BLOCKED
+    assert connections.given_up == []
+
+
+def test_a_nic_of_a_network_that_hangs_ends_no_connection_and_is_not_plugged_again(hanging: Hanging) -> None:
+    connections = Connections(hanging)
+    libvirt = LibvirtHypervisor(connections)
+    plug = PlugInterface(DB, InterfaceXml("vfs", "ua-x", NicXml("52:54:00:aa:bb:01")))
+    for _ in range(2):
+        assert reason_of(libvirt.plug_interface, plug) is reasons.DETACH_BLOCKED
+    assert libvirt.blocked() == frozenset()
+    assert reason_of(libvirt.unplug_interface, UnplugInterface(DB, "ua-y", MATE)) is reasons.DETACH_BLOCKED
+    assert libvirt.blocked() == {MATE}
     assert connections.given_up == []
 
 

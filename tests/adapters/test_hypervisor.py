@@ -5,11 +5,11 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from hostdev_operator.adapters.hypervisor import LibvirtHypervisor, _reason
+from hostdev_operator.adapters.hypervisor import LibvirtHypervisor
 from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
-from hostdev_operator.core import domain_xml, reasons
+from hostdev_operator.adapters.libvirt_errors import reason_of
+from hostdev_operator.core import domain_xml, network_xml, reasons
 from hostdev_operator.core.actions import AddHostdev, HostdevXml, RemoveHostdev
-from hostdev_operator.core.domain_xml import NetworkXml
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.model import Hostdev
 from hostdev_operator.core.pci import PciAddress
@@ -44,7 +44,8 @@ def test_guests_are_read_with_live_and_persistent_xml(hypervisor: LibvirtHypervi
 
 
 def test_networks_are_read(hypervisor: LibvirtHypervisor) -> None:
-    assert [domain_xml.network(t) for t in hypervisor.networks()] == [NetworkXml("lan", frozenset({"br0"}))]
+    (lan,) = map(network_xml.network, hypervisor.networks())
+    assert (lan.name, set(lan.interfaces), lan.hands_out_vfs) == ("lan", {"br0"}, False)
 
 
 def test_names_of_devices_are_read_and_unknown_ones_left_out(hypervisor: LibvirtHypervisor) -> None:
@@ -123,6 +124,7 @@ def test_a_connection_that_was_lost_is_opened_again_and_told_once(tmp_path: Path
         (libvirt.VIR_ERR_RPC, "whatever", reasons.LIBVIRT_UNAVAILABLE),
         (libvirt.VIR_ERR_NO_NODE_DEVICE, "gone", reasons.DEVICE_NOT_FOUND),
         (libvirt.VIR_ERR_NO_DOMAIN, "gone", reasons.GUEST_NOT_FOUND),
+        (libvirt.VIR_ERR_NO_NETWORK, "gone", reasons.POOL_NOT_FOUND),
         (libvirt.VIR_ERR_OPERATION_INVALID, "x is in use by driver QEMU, domain db", reasons.DEVICE_IN_USE),
         (libvirt.VIR_ERR_INTERNAL_ERROR, "something new", reasons.LIBVIRT_ERROR),
     ],
@@ -133,4 +135,4 @@ def test_codes_and_words_of_libvirt_lead_to_reasons(code: int, message: str, rea
             Exception.__init__(self, message)
             self.err = (code, 0, message, 2, None, None, None, -1, -1)
 
-    assert _reason(Refused()) is reason
+    assert reason_of(Refused()) is reason

@@ -172,13 +172,13 @@ def test_vfs_know_the_permanent_mac_of_their_pf(tree: SysfsTree, monkeypatch: py
     tree.nic("eth0", pf)
     tree.mac("eth0", "A0:36:9F:00:00:07")
     asked: list[str] = []
-    permanent_mac = sysfs._permanent_mac
+    permanent_mac = sysfs.permanent_mac
 
     def ask(net: str) -> str | None:
         asked.append(net)
         return permanent_mac(net)
 
-    monkeypatch.setattr(sysfs, "_permanent_mac", ask)
+    monkeypatch.setattr(sysfs, "permanent_mac", ask)
     assert [d.pf_mac for d in kernel.devices()] == [None, "a0:36:9f:00:00:07", "a0:36:9f:00:00:07"]
     assert len(asked) == 1
     for address, assigned in (("a0:36:9f:00:00:07", 3), ("00:00:00:00:00:00", 0), ("80:00:02:08:fe:80:00:00", 0)):

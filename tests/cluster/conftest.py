@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,3 +29,12 @@ def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     programs = binaries.ensure(reporter.write_line if reporter else print)
     with ControlPlane.start(tmp_path_factory.mktemp("control-plane"), programs) as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def plane(control_plane: ControlPlane) -> ControlPlane:
+    """The control plane with what is shipped for it: CRDs, namespace, service accounts and roles."""
+    base = Path(__file__).resolve().parents[2] / "manifests" / "base"
+    control_plane.kubectl("apply", "--server-side", "-k", str(base))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    return control_plane

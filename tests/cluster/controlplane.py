@@ -213,7 +213,8 @@ class ControlPlane:
         KubectlError when there is no such service account, ControlPlaneError when the pod exists with another
         node or service account.
         """
-        self._ensure({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node_name}})
+        labels = {"kubernetes.io/hostname": node_name}  # as a kubelet does
+        self._ensure({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node_name, "labels": labels}})
         spec = {
             "serviceAccountName": service_account,
             "nodeName": node_name,

@@ -10,17 +10,24 @@ from typing import Any
 from hostdev_operator.core.actions import (
     Action,
     AddHostdev,
+    AddInterface,
     DetachDriver,
     DropRecord,
+    HostdevXml,
+    InterfaceXml,
     PlugHostdev,
+    PlugInterface,
     RemoveHostdev,
+    RemoveInterface,
     ReturnDriver,
     UnplugHostdev,
+    UnplugInterface,
     WriteRecord,
 )
-from hostdev_operator.core.model import VFIO_DRIVER, Guest, Hostdev, Observation, PciDevice, Platform
+from hostdev_operator.core.model import VFIO_DRIVER, Guest, Hostdev, Nic, Observation, PciDevice, Platform
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.plan import Plan, plan_assign
+from hostdev_operator.core.pool_actions import ConfigureVf
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.slots import Slots
 from tests.fakes.samples import DB, LONER, MATE, NIC, WEB, device, intent, port
@@ -88,7 +95,7 @@ def carry_out(actions: Iterable[Action], host: Observation) -> Observation:
     return host
 
 
-def _after(action: Action, host: Observation) -> Observation:  # noqa: PLR0911 - one for each action
+def _after(action: Action, host: Observation) -> Observation:  # noqa: C901, PLR0911, PLR0912 - one for each action
     match action:
         case WriteRecord(record):
             return with_records(host, {**host.records, record.uid: record})
@@ -99,16 +106,74 @@ def _after(action: Action, host: Observation) -> Observation:  # noqa: PLR0911 -
             return with_device(host, address, driver=VFIO_DRIVER)
         case ReturnDriver(address, driver, _):
             return with_device(host, address, driver=driver)
+        case ConfigureVf(pf, index, config):
+            side = host.pfs[pf]
+            side = replace(side, vfs={**side.vfs, index: config.or_else(side.vfs[index])})
+            return replace(host, pfs=MappingProxyType({**host.pfs, pf: side}))
         case AddHostdev(uuid, xml, _):
-            return with_guest(host, uuid, config=(*of(host, uuid).config, Hostdev(xml.address, xml.alias, xml.managed)))
+            guest = of(host, uuid)
+            assert all(h.address != xml.address for h in guest.config)
+            return with_guest(host, uuid, config=(*guest.config, _hostdev(xml)), nics=(*guest.nics, *_nics(xml)))
         case PlugHostdev(uuid, xml, _):
-            assert of(host, uuid).active
-            live = (*of(host, uuid).live, Hostdev(xml.address, xml.alias, xml.managed))
-            return with_device(with_guest(host, uuid, live=live), xml.address, driver=VFIO_DRIVER)
+            guest = of(host, uuid)
+            assert guest.active
+            assert all(h.address != xml.address for h in guest.live)
+            live, nics = (*guest.live, _hostdev(xml)), (*guest.live_nics, *_nics(xml))
+            return with_device(with_guest(host, uuid, live=live, live_nics=nics), xml.address, driver=VFIO_DRIVER)
         case RemoveHostdev(uuid, address, _):
-            return with_guest(host, uuid, config=tuple(h for h in of(host, uuid).config if h.address != address))
+            return _without(host, uuid, live=False, address=address)
         case UnplugHostdev(uuid, address, _):
-            return with_guest(host, uuid, live=tuple(h for h in of(host, uuid).live if h.address != address))
+            return _without(host, uuid, live=True, address=address)
+        case AddInterface(uuid, interface):
+            return with_guest(host, uuid, nics=(*of(host, uuid).nics, _nic(interface)))
+        case PlugInterface(uuid, interface):
+            return _plugged(host, uuid, interface)
+        case RemoveInterface(uuid, alias):
+            return _without(host, uuid, live=False, alias=alias)
+        case UnplugInterface(uuid, alias, _):
+            return _without(host, uuid, live=True, alias=alias)
+
+
+def _hostdev(xml: HostdevXml) -> Hostdev:
+    return Hostdev(xml.address, xml.alias, xml.managed)
+
+
+def _nics(xml: HostdevXml) -> tuple[Nic, ...]:
+    nic = xml.nic
+    return (Nic(xml.alias, nic.mac, None, None, nic.vlan, nic.profile, xml.address),) if nic else ()
+
+
+def _nic(xml: InterfaceXml) -> Nic:
+    return Nic(xml.alias, xml.nic.mac, xml.network, xml.portgroup, xml.nic.vlan, xml.nic.profile)
+
+
+def _plugged(host: Observation, uuid: str, xml: InterfaceXml) -> Observation:
+    """Libvirt takes the first VF that no NIC has, and the VLAN of the portgroup before that of the network."""
+    running = host.networks[xml.network].running
+    assert running
+    held = {n.address for g in host.guests for n in g.live_nics}
+    address = next(a for a in running.addresses if a not in held)
+    group = next((g for g in running.portgroups if g.name == xml.portgroup or (not xml.portgroup and g.default)), None)
+    vlan = xml.nic.vlan or (group.vlan if group else None) or running.vlan
+    nic = replace(_nic(xml), portgroup=None, vlan=vlan, address=address)
+    guest = of(host, uuid)
+    live = (*guest.live, Hostdev(address, xml.alias, managed=True))
+    return with_device(
+        with_guest(host, uuid, live=live, live_nics=(*guest.live_nics, nic)), address, driver=VFIO_DRIVER
+    )
+
+
+def _without(
+    host: Observation, uuid: str, *, live: bool, address: PciAddress | None = None, alias: str | None = None
+) -> Observation:
+    """A guest without the device of this address, or the NIC of this alias."""
+    guest = of(host, uuid)
+    nics = guest.live_nics if live else guest.nics
+    gone = {n for n in nics if (n.alias == alias if alias else n.address == address)}
+    addresses = {address} | {n.address for n in gone}
+    left = tuple(n for n in nics if n not in gone)
+    rest = tuple(h for h in (guest.live if live else guest.config) if h.address not in addresses)
+    return with_guest(host, uuid, **({"live": rest, "live_nics": left} if live else {"config": rest, "nics": left}))
 
 
 def of(host: Observation, uuid: str) -> Guest:

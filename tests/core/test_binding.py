@@ -7,7 +7,7 @@ import pytest
 from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec
 from hostdev_operator.api.devicehost import DeviceHostStatus, GuestEntry
 from hostdev_operator.core import reasons
-from hostdev_operator.core.binding import Binding, bind
+from hostdev_operator.core.binding import Binding, PoolNodes, bind
 from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.reasons import Reason
 from tests.fakes.samples import DB, WEB, spec
@@ -60,3 +60,33 @@ def test_what_cannot_be_bound_is_refused_with_the_next_step(
 
 def test_a_node_name_settles_an_ambiguity() -> None:
     assert bind(wanted(nodeName="n2"), TWICE) == Binding("n2", DB, "web")
+
+
+# -- pools -----------------------------------------------------------------------------------------------------------
+
+POOL = {"source": {"pool": {"name": "lan"}}}
+
+
+def test_a_guest_that_wants_a_pool_is_bound_where_it_is() -> None:
+    assert bind(wanted(**POOL), HOSTS, {"lan": frozenset({"n1", "n2"})}) == Binding("n1", WEB, "web")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pools", "reason", "words"),
+    [
+        ({}, {}, reasons.POOL_NOT_FOUND, ("'lan'", "kubectl get vfpools")),
+        ({}, {"wan": frozenset({"n1"})}, reasons.POOL_NOT_FOUND, ("'lan'",)),
+        ({}, {"lan": frozenset({"n2"})}, reasons.POOL_NOT_FOUND, ("node n1", "guest web", "lan", "on n2")),
+        ({}, {"lan": frozenset[str]()}, reasons.POOL_NOT_FOUND, ("node n1", "on no node", "nodeSelector")),
+        ({}, {"lan": frozenset("abcdefg")}, reasons.POOL_NOT_FOUND, ("on a, b, c, d, e and others",)),
+        ({"domain": {"name": "x"}}, {"lan": frozenset({"n1"})}, reasons.GUEST_NOT_FOUND, ("'x'",)),
+        ({"domain": None, "nodeName": "n1"}, {"lan": frozenset({"n1"})}, reasons.INVALID_SOURCE, ("spec.domain",)),
+    ],
+)
+def test_a_pool_that_is_not_where_the_guest_is_is_told(
+    changes: dict[str, Any], pools: PoolNodes, reason: Reason, words: tuple[str, ...]
+) -> None:
+    answer = bind(wanted(**POOL, **changes), HOSTS, pools)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is reason
+    assert [w for w in words if w not in answer.message] == []

@@ -40,8 +40,9 @@ def nodes(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, An
     yield path, schema
     for name, child in schema.get("properties", {}).items():
         yield from nodes(child, f"{path}.{name}")
-    if "items" in schema:
-        yield from nodes(schema["items"], f"{path}[]")
+    for kind, child in (("items", "[]"), ("additionalProperties", "{}")):
+        if kind in schema:
+            yield from nodes(schema[kind], f"{path}{child}")
 
 
 def schema(kind: crd.Kind) -> dict[str, Any]:
@@ -75,8 +76,14 @@ def test_every_list_is_bounded() -> None:
     assert [path for path, node in lists.items() if "maxItems" not in node] == []
 
 
+def test_every_map_is_bounded() -> None:
+    maps = {p: n for p, n in NODES if "additionalProperties" in n}
+    assert list(maps) == ["VFPool.spec.nodeSelector"]
+    assert [path for path, node in maps.items() if "maxProperties" not in node] == []
+
+
 def test_every_property_is_described() -> None:
-    described = {p: n for p, n in NODES if not p.endswith("[]")}
+    described = {p: n for p, n in NODES if not p.endswith(("[]", "{}"))}
     assert [path for path, node in described.items() if not node.get("description")] == []
 
 

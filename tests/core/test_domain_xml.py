@@ -9,7 +9,7 @@ from lxml import etree
 
 from hostdev_operator.core import domain_xml
 from hostdev_operator.core.actions import HostdevXml
-from hostdev_operator.core.domain_xml import GuestXml, NetworkXml
+from hostdev_operator.core.domain_xml import GuestXml
 from hostdev_operator.core.model import Guest, Hostdev
 from hostdev_operator.core.pci import PciAddress
 from tests.fakes.samples import NIC, WEB
@@ -126,36 +126,13 @@ def test_scsi_devices_are_storage_that_no_path_leads_to(text: str, expected: set
 
 
 def test_bridges_macvtap_and_networks_lead_to_host_interfaces() -> None:
-    lan = domain_xml.network(
-        "<network><name>lan</name><forward mode='bridge' dev='eth7'><interface dev='eth8'/></forward>"
-        "<bridge name='virbr3'/></network>"
-    )
-    assert lan == NetworkXml("lan", frozenset({"eth7", "eth8", "virbr3"}))
     text = (
         "<interface type='bridge'><source bridge='br0'/></interface>"
         "<interface type='direct'><source dev='eth1' mode='bridge'/></interface>"
         "<interface type='network'><source network='lan'/></interface>"
         "<interface type='network'><source network='unknown'/></interface>"
     )
-    assert read(text, {lan.name: lan.interfaces}).interfaces == {"br0", "eth1", "eth7", "eth8", "virbr3"}
-
-
-@pytest.mark.parametrize(
-    ("forward", "pfs", "addresses"),
-    [
-        ("<pf dev='eth3'/>", {"eth3"}, set()),
-        ("<address type='pci' domain='0' bus='1' slot='0' function='0'/>", set(), {NIC}),
-        ("<driver name='vfio'/><pf dev='eth3'/><address type='pci' domain='0' bus='1' slot='0' function='0'/>",
-         {"eth3"}, {NIC}),
-        ("<address type='pci' domain='0' bus='0x999' slot='0' function='0'/>", set(), set()),
-    ],
-)  # fmt: skip
-def test_a_network_that_hands_out_vfs_carries_no_guest_but_holds_them(
-    forward: str, pfs: set[str], addresses: set[PciAddress]
-) -> None:
-    text = f"<network><name>vfs</name><forward mode='hostdev' managed='yes'>{forward}</forward></network>"
-    expected = NetworkXml("vfs", frozenset(), True, frozenset(pfs), frozenset(addresses))
-    assert domain_xml.network(text) == expected
+    assert read(text, {"lan": frozenset({"eth7", "virbr3"})}).interfaces == {"br0", "eth1", "eth7", "virbr3"}
 
 
 def test_volumes_name_their_pools() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostdev_operator.api.deviceassignment import PciSource
+from hostdev_operator.api.source import PciSource
 from hostdev_operator.core.intent import address_of
 from hostdev_operator.core.pci import PciAddress
 

@@ -2,162 +2,136 @@
 
 Resource versions grow with every change and with nothing else; server-side apply knows which manager owns which field
 of status and which condition; an object with finalizers outlives its deletion; watchers with a node see what a watch
-with the field selector status.nodeName shows.
+with the kind's field selector shows.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
-from hostdev_operator.api import API_VERSION
-from hostdev_operator.ports import Body, ClusterError
+from hostdev_operator.ports import Body, Cluster, ClusterError
 
 Watcher = Callable[[str | None, Body], None]
 Key = tuple[str, str, str]
+_VERBS = {
+    "get": (("get",), ""),
+    "objects": (("list",), ""),
+    "create": (("create",), ""),
+    "replace": (("patch",), ""),
+    "delete": (("get", "delete"), ""),
+    "apply_status": (("patch",), "/status"),
+    "clear_status": (("patch",), "/status"),
+    "set_finalizers": (("patch",), ""),
+}
+_NODE_FIELDS = {"DeviceAssignment": ("status", "nodeName"), "NodeVFPool": ("spec", "nodeName")}
 
 
 class FakeCluster:
-    """``writes`` lists the changes that the product asked for (events aside), ``events`` its events' reasons."""
+    """The server as users and administrators have it; ``port`` is the Cluster of ports.py, ``port_for`` that of a role.
+
+    ``writes`` lists the changes that the product asked for (events aside), ``events`` its events' reasons, ``asked``
+    for each role the verbs and resources that its service account needs.
+    """
 
     def __init__(self) -> None:
+        self.asked: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self.port = self.port_for("anybody")
         self.writes: list[str] = []
         self.events: list[str] = []
+        self.told: list[tuple[str, str, str]] = []  # of each event: the object's name, its reason and message
         self._objects: dict[Key, Body] = {}
         self._owned: dict[tuple[str, str], set[tuple[str, str]]] = {}
         self._watchers: list[tuple[str, str | None, Watcher]] = []
         self._version = 100
+        self._made = 0
         self._faults: dict[str, list[ClusterError]] = {}
+
+    def port_for(self, role: str) -> Cluster:
+        """The port of a role, such as hostdev-agent."""
+        return _Port(self, self.asked[role])
 
     # -- for tests: what users and administrators do ------------------------------------------------------------
 
     def fail(self, call: str, code: int, times: int = 1) -> None:
-        """Let the next calls of a method fail."""
+        """Let the next calls of a method of the port fail, or only those about a kind: "apply_status DeviceHost"."""
         self._faults.setdefault(call, []).extend(ClusterError(code, f"injected {code}") for _ in range(times))
 
     def watch(self, kind: str, watcher: Watcher, node: str | None = None) -> None:
         """Tell a watcher of everything that is there and of everything to come."""
         self._watchers.append((kind, node, watcher))
-        for key, body in self._objects.items():
-            if key[0] == kind and _selected(body, node):
-                watcher(None, deepcopy(body))
+        for body in self.all(kind, node):
+            watcher(None, body)
 
     def create(self, body: Body) -> Body:
         """Kubectl create."""
+        if _key(body) in self._objects:
+            raise ClusterError(409, f"{body['metadata']['name']} exists already")
         new = deepcopy(body)
-        new["metadata"].update(
-            uid=str(uuid.uuid4()), generation=1, creationTimestamp=f"2026-01-01T00:00:{len(self._objects):02}Z"
-        )
+        minutes, seconds = divmod(self._made, 60)
+        self._made += 1
+        made = f"2026-01-01T00:{minutes:02}:{seconds:02}Z"
+        new["metadata"].update(uid=str(uuid.uuid4()), generation=1, creationTimestamp=made)
         return self._store(new, None)
 
-    def get(self, name: str, namespace: str = "default", kind: str = "DeviceAssignment") -> Body:
+    def get(self, name: str, namespace: str | None = None, kind: str = "DeviceAssignment") -> Body:
         """The object as it is; KeyError if it is not."""
-        return deepcopy(self._objects[(kind, namespace, name)])
+        return deepcopy(self._objects[_key_of(kind, name, namespace)])
 
-    def exists(self, name: str, namespace: str = "default", kind: str = "DeviceAssignment") -> bool:
+    def all(self, kind: str, node: str | None = None) -> list[Body]:
+        """All objects of a kind, or the node's."""
+        return [deepcopy(b) for k, b in self._objects.items() if k[0] == kind and _selected(b, node)]
+
+    def exists(self, name: str, namespace: str | None = None, kind: str = "DeviceAssignment") -> bool:
         """Whether the object is there."""
-        return (kind, namespace, name) in self._objects
+        return _key_of(kind, name, namespace) in self._objects
 
-    def delete(self, name: str, namespace: str = "default", kind: str = "DeviceAssignment") -> None:
+    def delete(self, name: str, namespace: str | None = None, kind: str = "DeviceAssignment") -> None:
         """Kubectl delete --wait=false."""
-        old = self._objects[(kind, namespace, name)]
+        old = self._objects[_key_of(kind, name, namespace)]
         if not old["metadata"].get("finalizers"):
             self._remove(old)
-            return
+        elif "deletionTimestamp" not in old["metadata"]:
+            new = deepcopy(old)
+            new["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            new["metadata"]["generation"] += 1
+            self._store(new, old)
+
+    def touch(self, name: str, namespace: str | None = None, kind: str = "DeviceAssignment") -> None:
+        """A change that means nothing: an annotation."""
+        self.annotate(name, namespace, kind, annotations={"touched": str(self._version)})
+
+    def annotate(self, name: str, namespace: str | None = None, kind: str = "DeviceAssignment", **meta: object) -> None:
+        """Kubectl patch of some fields of metadata."""
+        old = self._objects[_key_of(kind, name, namespace)]
         new = deepcopy(old)
-        new["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
-        new["metadata"]["generation"] += 1
+        new["metadata"].update(meta)
         self._store(new, old)
 
-    def touch(self, name: str, namespace: str = "default") -> None:
-        """A change that means nothing: a label."""
-        old = self._objects[("DeviceAssignment", namespace, name)]
-        new = deepcopy(old)
-        new["metadata"].setdefault("labels", {})["touched"] = str(self._version)
-        self._store(new, old)
-
-    def edit(self, name: str, spec: Body, namespace: str = "default", kind: str = "DeviceAssignment") -> None:
+    def edit(self, name: str, spec: Body, namespace: str | None = None, kind: str = "DeviceAssignment") -> None:
         """Kubectl patch of some fields of spec."""
-        old = self._objects[(kind, namespace, name)]
+        old = self._objects[_key_of(kind, name, namespace)]
         new = deepcopy(old)
         new["spec"] = {**new.get("spec", {}), **spec}
         new["metadata"]["generation"] += 1
         self._store(new, old)
 
-    # -- the port -----------------------------------------------------------------------------------------------
-
-    async def get_assignment(self, namespace: str, name: str) -> Body | None:
-        self._trip("get_assignment")
-        found = self._objects.get(("DeviceAssignment", namespace, name))
-        return deepcopy(found) if found else None
-
-    async def bound_assignments(self, node: str) -> list[Body]:
-        self._trip("bound_assignments")
-        return [deepcopy(b) for k, b in self._objects.items() if k[0] == "DeviceAssignment" and _selected(b, node)]
-
-    async def apply_assignment_status(self, body: Body, status: Body, manager: str) -> Body:
-        self._trip("apply_assignment_status")
-        old = self._same(body)
-        return self._apply(old, status, manager)
-
-    async def clear_binding(self, body: Body) -> None:
-        self._trip("clear_binding")
-        try:
-            old = self._same(body)
-        except ClusterError as error:
-            if error.code == 404:
-                return
-            raise
-        new = deepcopy(old)
-        for name in ("nodeName", "record", "guest"):
-            new.get("status", {}).pop(name, None)
-        self.writes.append("clear_binding")
-        self._store(new, old)
-
-    async def set_finalizers(self, body: Body, finalizers: list[str]) -> Body | None:
-        self._trip("set_finalizers")
-        meta = body["metadata"]
-        old = self._objects.get(("DeviceAssignment", meta["namespace"], meta["name"]))
-        if old is None:
-            return None
-        if old["metadata"]["resourceVersion"] != meta["resourceVersion"]:
-            raise ClusterError(409, "the object has been modified")
-        new = deepcopy(old)
-        new["metadata"]["finalizers"] = list(finalizers)
-        self.writes.append("set_finalizers")
-        return self._store(new, old)
-
-    async def hosts(self) -> list[Body]:
-        self._trip("hosts")
-        return [deepcopy(b) for k, b in self._objects.items() if k[0] == "DeviceHost"]
-
-    async def host(self, node: str) -> Body | None:
-        self._trip("host")
-        return self.get(node, "", "DeviceHost") if self.exists(node, "", "DeviceHost") else None
-
-    async def apply_host_status(self, node: str, status: Body) -> Body:
-        self._trip("apply_host_status")
-        if not self.exists(node, "", "DeviceHost"):
-            self.create({"apiVersion": API_VERSION, "kind": "DeviceHost", "metadata": {"name": node}})
-        return self._apply(self._objects[("DeviceHost", "", node)], status, "hostdev-agent")
-
-    async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
-        self.events.append(reason)
-
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _trip(self, call: str) -> None:
-        if self._faults.get(call):
-            raise self._faults[call].pop(0)
+    def _trip(self, call: str, kind: str) -> None:
+        for key in (call, f"{call} {kind}"):
+            if self._faults.get(key):
+                raise self._faults[key].pop(0)
 
     def _same(self, body: Body) -> Body:
-        meta = body["metadata"]
-        found = self._objects.get((body["kind"], meta.get("namespace", ""), meta["name"]))
+        found = self._objects.get(_key(body))
         if found is None:
             raise ClusterError(404, "not found")
-        if found["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+        version = body["metadata"].get("resourceVersion", found["metadata"]["resourceVersion"])
+        if found["metadata"]["resourceVersion"] != version:
             raise ClusterError(409, "the object has been modified")
         return found
 
@@ -179,10 +153,12 @@ class FakeCluster:
         else:
             merged.pop("conditions", None)
         self._owned[(uid, manager)] = now
-        self.writes.append(f"apply {old['kind']} by {manager}")
-        return deepcopy(old) if new == old else self._store(new, old)
+        return self._store(new, old)
 
     def _store(self, new: Body, old: Body | None) -> Body:
+        """A write that changes nothing is none."""
+        if new == old:
+            return deepcopy(new)
         self._version += 1
         new["metadata"]["resourceVersion"] = str(self._version)
         if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
@@ -190,25 +166,113 @@ class FakeCluster:
             return deepcopy(new)
         self._objects[_key(new)] = new
         for kind, node, watcher in list(self._watchers):
-            was, is_now = old is not None and _selected(old, node), _selected(new, node)
-            if kind == new["kind"] and (was or is_now):
-                event = ("MODIFIED" if was else "ADDED") if is_now else "DELETED"
-                watcher(event, deepcopy(new))
+            if kind == new["kind"]:
+                was, is_now = old is not None and _selected(old, node), _selected(new, node)
+                if was or is_now:
+                    event = ("MODIFIED" if was else "ADDED") if is_now else "DELETED"
+                    watcher(event, deepcopy(new))
         return deepcopy(new)
 
     def _remove(self, body: Body) -> None:
-        del self._objects[_key(body)]
+        self._objects.pop(_key(body), None)
         for kind, node, watcher in list(self._watchers):
             if kind == body["kind"] and _selected(body, node):
                 watcher("DELETED", deepcopy(body))
 
 
+class _Port:
+    """The port on the store."""
+
+    def __init__(self, server: FakeCluster, asked: set[tuple[str, str]]) -> None:
+        self._server = server
+        self._asked = asked
+
+    def _call(self, method: str, kind: str) -> None:
+        """What the method asks of RBAC, as in adapters/kube.py; and its fault, if one was injected."""
+        verbs, subresource = _VERBS[method]
+        self._asked |= {(verb, kind.lower() + "s" + subresource) for verb in verbs}
+        self._server._trip(method, kind)
+
+    async def get(self, kind: str, name: str, namespace: str | None = None) -> Body | None:
+        self._call("get", kind)
+        return self._server.get(name, namespace, kind) if self._server.exists(name, namespace, kind) else None
+
+    async def objects(self, kind: str, node: str | None = None) -> list[Body]:
+        self._call("objects", kind)
+        return self._server.all(kind, node)
+
+    async def create(self, body: Body) -> Body:
+        self._call("create", body["kind"])
+        self._server.writes.append(f"create {body['kind']}")
+        return self._server.create(body)
+
+    async def replace(self, body: Body) -> Body:
+        self._call("replace", body["kind"])
+        old = self._server._same(body)
+        new = deepcopy(old)
+        new["spec"] = deepcopy(body["spec"])
+        for name in ("finalizers", "ownerReferences"):
+            new["metadata"].pop(name, None)
+            if body["metadata"].get(name):
+                new["metadata"][name] = deepcopy(body["metadata"][name])
+        if new["spec"] != old["spec"]:
+            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
+        self._server.writes.append(f"replace {old['kind']}")
+        return self._server._store(new, old)
+
+    async def delete(self, body: Body) -> None:
+        self._call("delete", body["kind"])
+        if self._server.exists(body["metadata"]["name"], body["metadata"].get("namespace"), body["kind"]):
+            self._server._same(body)
+            self._server.writes.append(f"delete {body['kind']}")
+            self._server.delete(body["metadata"]["name"], body["metadata"].get("namespace"), body["kind"])
+
+    async def apply_status(self, body: Body, status: Body, manager: str) -> Body:
+        self._call("apply_status", body["kind"])
+        old = self._server._same(body)
+        self._server.writes.append(f"apply {old['kind']} by {manager}")
+        return self._server._apply(old, status, manager)
+
+    async def clear_status(self, body: Body, fields: Iterable[str]) -> None:
+        self._call("clear_status", body["kind"])
+        if _key(body) not in self._server._objects:
+            return
+        old = self._server._same(body)
+        new = deepcopy(old)
+        for name in fields:
+            new.get("status", {}).pop(name, None)
+        self._server.writes.append("clear_status")
+        self._server._store(new, old)
+
+    async def set_finalizers(self, body: Body, finalizers: list[str]) -> Body | None:
+        self._call("set_finalizers", body["kind"])
+        if _key(body) not in self._server._objects:
+            return None
+        old = self._server._same(body)
+        new = deepcopy(old)
+        new["metadata"]["finalizers"] = list(finalizers)
+        self._server.writes.append("set_finalizers")
+        return self._server._store(new, old)
+
+    async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
+        self._asked.add(("create", "events"))
+        self._server.events.append(reason)
+        self._server.told.append((body["metadata"]["name"], reason, message))
+
+
 def _key(body: Body) -> Key:
-    return body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]
+    return _key_of(body["kind"], body["metadata"]["name"], body["metadata"].get("namespace"))
+
+
+def _key_of(kind: str, name: str, namespace: str | None) -> Key:
+    return kind, (namespace or "default") if kind == "DeviceAssignment" else "", name
 
 
 def _selected(body: Body, node: str | None) -> bool:
-    return node is None or body.get("status", {}).get("nodeName") == node
+    if node is None:
+        return True
+    where, field = _NODE_FIELDS[body["kind"]]
+    return bool(body.get(where, {}).get(field) == node)
 
 
 def _fields(status: Body) -> set[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """A made-up host: PCI devices with drivers and IOMMU groups, libvirt guests, a journal. All fake ports share it.
 
+Its VFs are in tests/fakes/sriov.py, its libvirt networks in tests/fakes/networks.py.
+
 It behaves as kernel and libvirt do where the product depends on it, and fails where a test tells it to.
 """
 
@@ -16,7 +18,11 @@ from hostdev_operator.core import domain_xml, reasons
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
 from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.core.pci_xml import Element, read_address
 from hostdev_operator.core.reasons import Reason
+from hostdev_operator.core.sriov import VfConfig
+from tests.fakes.networks import FakeNetworks
+from tests.fakes.sriov import FakeSriov
 
 
 @dataclass
@@ -29,6 +35,8 @@ class FakeGuest:
     live: str | None = None
     #: What managed devices were bound to when the guest was started.
     before: dict[PciAddress, str | None] = field(default_factory=dict)
+    #: MAC and VLAN of its VFs from before it got them.
+    configs: dict[PciAddress, VfConfig] = field(default_factory=dict)
     #: What it does with an unplug request: "answers", "is silent", or "refuses".
     manner: str = "answers"
 
@@ -57,7 +65,8 @@ class FakeHost:
         #: What the kernel binds to a device that is given back.
         self.native = {d.address: d.driver for d in devices}
         self.guests: dict[str, FakeGuest] = {}
-        self.networks: list[str] = []
+        self.sriov = FakeSriov(self)
+        self.networks = FakeNetworks(self)
         self.storage_pools: list[str] = []
         self.scsi_hosts: dict[str, frozenset[PciAddress]] = {}
         self.rejections: set[tuple[str, str]] = set()
@@ -68,11 +77,16 @@ class FakeHost:
         self.disks: dict[str, frozenset[PciAddress]] = {}
         self.interfaces: dict[str, frozenset[PciAddress]] = {}
         self.records: dict[str, str] = {}
+        self.pool_records: dict[str, str] = {}
+        #: What the host's boot unit would read.
+        self.boot_file = ""
         self.calls: list[str] = []
         self.down = False
         #: Devices that vfio-pci does not bind: a detach ends without any driver, and libvirt calls it success.
         self.refused_by_vfio: set[PciAddress] = set()
         self.blocked: set[PciAddress] = set()
+        #: PFs of which the kernel does not give the VFs up.
+        self.blocked_pfs: set[PciAddress] = set()
         self.hook: Callable[[str], None] = lambda _call: None
         self.lock = threading.RLock()
         self._faults: list[Fault] = []
@@ -84,9 +98,10 @@ class FakeHost:
         return {a: d.driver for a, d in self.devices.items()}
 
     def state(self) -> object:
-        """Everything that an assignment could change, for comparing two moments."""
+        """Everything that an assignment or a pool could change, for comparing two moments."""
         configs = {uuid: guest.config for uuid, guest in self.guests.items()}
-        return self.drivers(), configs, dict(self.records)
+        records = dict(self.records), dict(self.pool_records)
+        return self.drivers(), configs, records, self.sriov.state(), self.networks.state()
 
     def use(self, address: PciAddress, what: str) -> None:
         """The host needs a device."""
@@ -161,54 +176,78 @@ class FakeHost:
             del self.guests[uuid]
 
     def start(self, uuid: str) -> None:
-        """Virsh start: managed devices go to vfio-pci; refuses what libvirt and QEMU refuse, and undoes it."""
+        """Virsh start: NICs of pools get VFs, managed devices go to vfio-pci; a failure is undone as a whole."""
         guest = self.guests[uuid]
         if guest.config is None or guest.live is not None:
             raise HostError(reasons.LIBVIRT_ERROR, "domain is already running or has no definition")
+        tree = domain_xml.parse(guest.config)
+        self._attach(guest, _devices(tree), _devices(tree))
+        self.runs += 1
+        tree.set("id", str(self.runs))
+        guest.live = etree.tostring(tree, encoding="unicode")
+
+    def _attach(self, guest: FakeGuest, new: Element, devices: Element) -> None:
+        """Make what stands in ``new`` ready, all of it or nothing; ``devices`` is where it belongs."""
         before: dict[PciAddress, str | None] = {}
+        configs: dict[PciAddress, VfConfig] = {}
+        self.networks.allocate(guest.uuid, new)
+        found = domain_xml.hostdevs(_domain(new))
         try:
-            for hostdev in guest.hostdevs():
+            for hostdev in found:
                 self._prepare(hostdev, guest, before)
-            for hostdev in guest.hostdevs():
+            for hostdev in found:
                 self._check_viable(hostdev.address)
+            for nic in new.findall("interface[@type='hostdev']"):
+                vf = read_address(nic.find("source/address"))
+                assert vf is not None
+                mac, tag = nic.find("mac"), nic.find("vlan/tag")
+                vlan = int(tag.get("id") or "0") if tag is not None else None
+                configs[vf] = self.sriov.dress(vf, mac.get("address") if mac is not None else None, vlan)
         except HostError:
+            for vf, config in configs.items():
+                self.sriov.undress(vf, config)
             for address, driver in before.items():
                 self.bind(address, driver)
+            self.networks.give_back(guest.uuid, {hostdev.address for hostdev in found})
             raise
-        self.runs += 1
-        tree = domain_xml.parse(guest.config)
-        tree.set("id", str(self.runs))
-        guest.live, guest.before = etree.tostring(tree, encoding="unicode"), before
+        guest.before.update(before)
+        guest.configs.update(configs)
+        if new is not devices:
+            devices.extend(list(new))
+
+    def _give_back(
+        self, guest: FakeGuest, before: dict[PciAddress, str | None], configs: dict[PciAddress, VfConfig]
+    ) -> None:
+        """What the guest had: settings, drivers, places in networks."""
+        for address, config in configs.items():
+            self.sriov.undress(address, config)
+        for address, driver in before.items():
+            if address in self.devices:
+                self.bind(address, VFIO_DRIVER if driver == VFIO_DRIVER else self.native[address])
+        self.networks.give_back(guest.uuid, {*before, *configs})
 
     def plug(self, guest: FakeGuest, xml: str) -> None:
-        """Virsh attach-device --live of one <hostdev>."""
+        """Virsh attach-device --live of one <hostdev> or <interface>."""
         assert guest.live
-        element = domain_xml.parse(xml)
-        (hostdev,) = domain_xml.hostdevs(domain_xml.parse(f"<domain><devices>{xml}</devices></domain>"))
-        before: dict[PciAddress, str | None] = {}
-        try:
-            self._prepare(hostdev, guest, before)
-            self._check_viable(hostdev.address)
-        except HostError:
-            for address, driver in before.items():
-                self.bind(address, driver)
-            raise
-        guest.live = insert(guest.live, element)
-        guest.before.update(before)
+        tree = domain_xml.parse(guest.live)
+        new = etree.Element("devices")
+        new.append(domain_xml.parse(xml))
+        self._attach(guest, new, _devices(tree))
+        guest.live = etree.tostring(tree, encoding="unicode")
 
     def eject(self, guest: FakeGuest, address: PciAddress) -> None:
         """The running guest lets go of a device; libvirt gives a managed one back to the host."""
         if guest.live:
             guest.live = without(guest.live, address)
-        driver = guest.before.pop(address, VFIO_DRIVER)
-        if driver != VFIO_DRIVER:
-            self.bind(address, self.native[address])
+        configs = {address: guest.configs.pop(address)} if address in guest.configs else {}
+        self._give_back(guest, {address: guest.before.pop(address, VFIO_DRIVER)}, configs)
 
     def remove(self, address: PciAddress) -> PciDevice:
         """Surprise removal: the device is gone from the host, and from the guest that had it."""
         for guest in self.holders(address):
             guest.live = without(guest.live or "", address)
             guest.before.pop(address, None)
+            guest.configs.pop(address, None)
         return self.devices.pop(address)
 
     def insert(self, device: PciDevice) -> None:
@@ -217,13 +256,25 @@ class FakeHost:
         self.native[device.address] = device.driver
 
     def stop(self, uuid: str) -> None:
-        """Virsh destroy: managed devices go back to what they had."""
+        """Virsh destroy: managed devices go back to what they had, VFs to their networks."""
         guest = self.guests[uuid]
-        for address, driver in guest.before.items():
-            self.bind(address, VFIO_DRIVER if driver == VFIO_DRIVER else self.native[address])
-        guest.live, guest.before = None, {}
+        self._give_back(guest, guest.before, guest.configs)
+        self.networks.leave(uuid)
+        guest.live, guest.before, guest.configs = None, {}, {}
         if guest.config is None:
             del self.guests[uuid]
+
+    def reboot(self, *, unit: bool = True) -> None:
+        """Power off and on. ``unit``: the host's boot unit makes VFs before libvirtd starts its networks."""
+        for guest in [g for g in self.guests.values() if g.live]:
+            self.stop(guest.uuid)
+        self.blocked.clear()
+        self.blocked_pfs.clear()
+        self.rejections.clear()
+        self.sriov.power_cycle(self.boot_file if unit else "")
+        for address, driver in self.native.items():
+            self.bind(address, driver)
+        self.networks.power_cycle()
 
     def _prepare(self, hostdev: Hostdev, guest: FakeGuest, before: dict[PciAddress, str | None]) -> None:
         device = self.devices.get(hostdev.address)
@@ -245,22 +296,42 @@ class FakeHost:
                 raise HostError(reasons.IOMMU_GROUP_NOT_VIABLE, f"group {member.iommu_group} is not viable")
 
 
-def insert(domain: str, element: domain_xml.Element) -> str:
+def insert(domain: str, element: Element) -> str:
     """The domain's XML with one more device."""
     tree = domain_xml.parse(domain)
-    devices = tree.find("devices")
-    assert devices is not None
-    devices.append(element)
+    _devices(tree).append(element)
     return etree.tostring(tree, encoding="unicode")
 
 
 def without(domain: str, address: PciAddress) -> str:
-    """The domain's XML without the hostdev."""
+    """The domain's XML without the <hostdev> or <interface> that has this device."""
     tree = domain_xml.parse(domain)
-    devices = tree.find("devices")
-    assert devices is not None
-    for element in devices.findall("hostdev"):
-        source = element.find("source/address")
-        if source is not None and domain_xml._address(source) == address:
+    devices = _devices(tree)
+    for element in [*devices.findall("hostdev"), *devices.findall("interface")]:
+        if read_address(element.find("source/address")) == address:
             devices.remove(element)
     return etree.tostring(tree, encoding="unicode")
+
+
+def without_alias(domain: str, alias: str) -> str:
+    """The domain's XML without the <interface> of this alias."""
+    tree = domain_xml.parse(domain)
+    devices = _devices(tree)
+    for element in devices.findall("interface"):
+        found = element.find("alias")
+        if found is not None and found.get("name") == alias:
+            devices.remove(element)
+    return etree.tostring(tree, encoding="unicode")
+
+
+def _devices(domain: Element) -> Element:
+    found = domain.find("devices")
+    assert found is not None
+    return found
+
+
+def _domain(devices: Element) -> Element:
+    """A domain with a copy of these devices."""
+    domain = etree.Element("domain")
+    domain.append(domain_xml.parse(etree.tostring(devices, encoding="unicode")))
+    return domain

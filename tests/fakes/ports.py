@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, Self, TypeVar
 
 from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import AddHostdev, PlugHostdev, RemoveHostdev, UnplugHostdev
+from hostdev_operator.core.actions import (
+    AddHostdev,
+    AddInterface,
+    PlugHostdev,
+    PlugInterface,
+    RemoveHostdev,
+    RemoveInterface,
+    UnplugHostdev,
+    UnplugInterface,
+)
+from hostdev_operator.core.boot_file import boot_file
 from hostdev_operator.core.domain_xml import GuestXml
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.host_status import Names
 from hostdev_operator.core.model import VFIO_DRIVER, PciDevice, Platform, Use
+from hostdev_operator.core.network_xml import NetworkXml
 from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.core.pci_xml import read_address
+from hostdev_operator.core.pool import PoolRecord
 from hostdev_operator.core.record import Record
+from hostdev_operator.core.sriov import Pf, VfConfig
 from hostdev_operator.ports import Host
-from tests.fakes.host import FakeHost, insert, without
+from tests.fakes.host import FakeGuest, FakeHost, insert, without, without_alias
 
 
 class FakeHypervisor:
@@ -33,9 +48,45 @@ class FakeHypervisor:
         with self._host.lock:
             return tuple(GuestXml(g.uuid, g.name, g.live, g.config) for g in self._host.guests.values())
 
-    def networks(self) -> tuple[str, ...]:
+    def networks(self) -> tuple[NetworkXml, ...]:
         self._reach("networks")
-        return tuple(self._host.networks)
+        with self._host.lock:
+            return self._host.networks.look()
+
+    def define_network(self, xml: str) -> None:
+        self._reach("define_network")
+        with self._host.change(f"define_network {domain_xml.parse(xml).findtext('name')}"):
+            self._host.networks.define(xml)
+
+    def start_network(self, name: str) -> None:
+        self._reach("start_network")
+        if self._host.networks.need(name).live is None:
+            with self._host.change(f"start_network {name}"):
+                self._host.networks.start(name)
+
+    def autostart_network(self, name: str) -> None:
+        self._reach("autostart_network")
+        network = self._host.networks.need(name)
+        with self._host.change(f"autostart_network {name}"):
+            network.autostart = True
+
+    def stop_network(self, name: str) -> None:
+        self._reach("stop_network")
+        network = self._host.networks.by_name.get(name)
+        if network is None or network.live is None:
+            return
+        if network.connections:
+            raise HostError(reasons.HOST_CHANGED, f"network {name} has {network.connections} connections by now")
+        with self._host.change(f"stop_network {name}"):
+            self._host.networks.destroy(name)
+
+    def undefine_network(self, name: str, uuid: str) -> None:
+        self._reach("undefine_network")
+        network = self._host.networks.by_name.get(name)
+        if network is None or network.uuid != uuid or network.config is None:
+            return
+        with self._host.change(f"undefine_network {name}"):
+            self._host.networks.undefine(name)
 
     def names(self, addresses: tuple[PciAddress, ...]) -> Names:
         self._reach("names")
@@ -96,13 +147,59 @@ class FakeHypervisor:
         if guest is None or all(h.address != action.address for h in guest.hostdevs(live=True)):
             return
         with self._host.change(f"unplug_hostdev {action.address}"):
-            self._host.rejections.discard((guest.uuid, action.alias or ""))
-            if guest.manner == "refuses":
-                self._host.rejections.add((guest.uuid, action.alias or ""))
-                raise HostError(reasons.UNPLUG_REJECTED, f"guest {guest.name} refuses to let go of {action.address}")
-            if guest.manner == "is silent":
-                raise HostError(reasons.UNPLUG_PENDING, f"guest {guest.name} has not answered about {action.address}")
+            self._ask(guest, action.alias, str(action.address))
             self._host.eject(guest, action.address)
+
+    def _ask(self, guest: FakeGuest, alias: str | None, what: str) -> None:
+        """What the guest says to an unplug request."""
+        self._host.rejections.discard((guest.uuid, alias or ""))
+        if guest.manner == "refuses":
+            self._host.rejections.add((guest.uuid, alias or ""))
+            raise HostError(reasons.UNPLUG_REJECTED, f"guest {guest.name} refuses to let go of {what}")
+        if guest.manner == "is silent":
+            raise HostError(reasons.UNPLUG_PENDING, f"guest {guest.name} has not answered about {what}")
+
+    def add_interface(self, action: AddInterface) -> None:
+        self._reach("add")
+        alias = action.interface.alias
+        guest = self._host.guests.get(action.domain_uuid)
+        if guest is None or guest.config is None:
+            raise HostError(reasons.GUEST_NOT_FOUND, f"no domain {action.domain_uuid}")
+        if domain_xml.find_interface(guest.config, alias) is None:
+            with self._host.change(f"add_interface {alias}"):
+                guest.config = insert(guest.config, domain_xml.parse(domain_xml.interface_xml(action.interface)))
+
+    def remove_interface(self, action: RemoveInterface) -> None:
+        self._reach("remove")
+        guest = self._host.guests.get(action.domain_uuid)
+        if guest is None or guest.config is None or domain_xml.find_interface(guest.config, action.alias) is None:
+            return
+        with self._host.change(f"remove_interface {action.alias}"):
+            guest.config = without_alias(guest.config, action.alias)
+
+    def plug_interface(self, action: PlugInterface) -> None:
+        self._reach("plug")
+        alias = action.interface.alias
+        guest = self._host.guests.get(action.domain_uuid)
+        if guest is None or guest.live is None:
+            raise HostError(reasons.GUEST_NOT_FOUND, f"domain {action.domain_uuid} does not run")
+        if domain_xml.find_interface(guest.live, alias) is None:
+            with self._host.change(f"plug_interface {alias}"):
+                self._host.plug(guest, domain_xml.interface_xml(action.interface))
+
+    def unplug_interface(self, action: UnplugInterface) -> None:
+        self._reach("unplug")
+        guest = self._host.guests.get(action.domain_uuid)
+        nic = domain_xml.find_interface(guest.live, action.alias) if guest and guest.live else None
+        if guest is None or guest.live is None or nic is None:
+            return
+        with self._host.change(f"unplug_interface {action.alias}"):
+            self._ask(guest, action.alias, action.alias)
+            address = read_address(domain_xml.parse(nic).find("source/address"))
+            if address:
+                self._host.eject(guest, address)
+            else:
+                guest.live = without_alias(guest.live, action.alias)
 
     def rejections(self) -> frozenset[tuple[str, str]]:
         return frozenset(self._host.rejections)
@@ -158,29 +255,96 @@ class FakeDevices:
         return self._host.scsi_hosts.get(name, frozenset())
 
     def interface(self, name: str) -> frozenset[PciAddress]:
-        return self._host.interfaces.get(name, frozenset())
+        pf = self._host.sriov.by_netdev(name)
+        return self._host.interfaces.get(name, frozenset({pf.address} if pf else ()))
 
-
-class FakeRecords:
-    """The journal: keeps texts, as the files do."""
-
-    def __init__(self, host: FakeHost) -> None:
-        self._host = host
-
-    def load(self) -> Mapping[str, Record]:
-        self._host.hook("load")
-        self._host.trip("load", after=False)
+    def pfs(self) -> tuple[Pf, ...]:
+        self._host.hook("pfs")
         with self._host.lock:
-            return {uid: Record.from_json(text) for uid, text in self._host.records.items()}
+            return self._host.sriov.look()
 
-    def save(self, record: Record) -> None:
-        with self._host.change(f"save {record.uid}"):
-            self._host.records[record.uid] = record.to_json()
+    def set_num_vfs(self, address: PciAddress, count: int, seconds: float) -> None:
+        del seconds
+        with self._host.change(f"set_num_vfs {address} {count}"):
+            self._host.sriov.set_num_vfs(address, count)
+
+    def set_autoprobe(self, address: PciAddress, *, on: bool) -> None:
+        with self._host.change(f"set_autoprobe {address} {int(on)}"):
+            self._host.sriov.set_autoprobe(address, on=on)
+
+    def set_link(self, address: PciAddress, *, up: bool) -> None:
+        with self._host.change(f"set_link {address} {'up' if up else 'down'}"):
+            self._host.sriov.set_link(address, up=up)
+
+    def configure_vf(self, address: PciAddress, index: int, config: VfConfig) -> None:
+        with self._host.change(f"configure_vf {address} {index}"):
+            self._host.sriov.configure(address, index, config)
+
+    def blocked(self) -> frozenset[PciAddress]:
+        return frozenset(self._host.blocked_pfs)
+
+
+class _Recorded(Protocol):
+    """What both kinds of records have."""
+
+    @property
+    def uid(self) -> str: ...
+    def to_json(self) -> str: ...
+    @classmethod
+    def from_json(cls, text: str) -> Self: ...
+
+
+R = TypeVar("R", bound=_Recorded)
+
+
+class _Texts(Generic[R]):
+    """Keeps texts, as files do."""
+
+    def __init__(self, host: FakeHost, texts: dict[str, str], kind: type[R], prefix: str) -> None:
+        self._host = host
+        self._texts = texts
+        self._kind = kind
+        self._prefix = prefix
+
+    def load(self) -> Mapping[str, R]:
+        self._host.hook(f"{self._prefix}load")
+        self._host.trip(f"{self._prefix}load", after=False)
+        with self._host.lock:
+            return {uid: self._kind.from_json(text) for uid, text in self._texts.items()}
+
+    def save(self, record: R) -> None:
+        with self._host.change(f"{self._prefix}save {record.uid}"):
+            self._texts[record.uid] = record.to_json()
 
     def drop(self, uid: str) -> None:
-        if uid in self._host.records:
-            with self._host.change(f"drop {uid}"):
-                del self._host.records[uid]
+        if uid in self._texts:
+            with self._host.change(f"{self._prefix}drop {uid}"):
+                del self._texts[uid]
+
+
+class FakeRecords(_Texts[Record]):
+    """The journal's records of assignments: calls are 'load', 'save UID', 'drop UID'."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host, host.records, Record, "")
+
+
+class FakePoolRecords(_Texts[PoolRecord]):
+    """Those of pools: calls are 'pool_load', 'pool_save UID', 'pool_drop UID'."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host, host.pool_records, PoolRecord, "pool_")
+
+    def save(self, record: PoolRecord) -> None:
+        super().save(record)
+        self._write_boot_file()
+
+    def drop(self, uid: str) -> None:
+        super().drop(uid)
+        self._write_boot_file()
+
+    def _write_boot_file(self) -> None:
+        self._host.boot_file = boot_file(map(PoolRecord.from_json, self._host.pool_records.values()))
 
 
 class FakeClock:
@@ -199,4 +363,11 @@ class FakeClock:
 
 def ports(host: FakeHost, clock: FakeClock | None = None, boundary: Callable[[str], None] = lambda _n: None) -> Host:
     """All ports of one fake host in one hand."""
-    return Host(FakeHypervisor(host), FakeDevices(host), FakeRecords(host), clock or FakeClock(), boundary)
+    return Host(
+        FakeHypervisor(host),
+        FakeDevices(host),
+        FakeRecords(host),
+        FakePoolRecords(host),
+        clock or FakeClock(),
+        boundary,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 _ROUTE_HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
@@ -213,6 +214,12 @@ class SysfsTree:
             below = (self.sys / "class/net" / other).resolve()
             self._link(folder / f"lower_{other}", below)
             self._link(below / f"upper_{name}", folder)
+
+    def unplug_netdev(self, name: str) -> None:
+        """The netdev is gone: its driver was unbound."""
+        link = self.sys / "class/net" / name
+        shutil.rmtree(link.resolve())
+        link.unlink()
 
     def mac(self, name: str, address: str, assigned: int = 0) -> None:
         """An interface's MAC; assigned: 0 for its maker's, 1 for a random one, 3 for one that was set."""

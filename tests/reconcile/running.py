@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from hostdev_operator.api.deviceassignment import DeviceAssignmentStatus
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.intent import Wish
+from hostdev_operator.core.pool import PoolWish
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.reconcile.assignment import Assignment, AssignmentReconciler, Result
 from hostdev_operator.reconcile.context import Context
@@ -32,6 +33,7 @@ class Engine:
     settings: Settings = field(default_factory=Settings)
     #: What the agent would say of all assignments that are not being deleted.
     wishes: dict[str, Wish] = field(default_factory=dict)
+    pool_wishes: tuple[PoolWish, ...] = ()
 
     def __post_init__(self) -> None:
         self.restart()
@@ -39,7 +41,9 @@ class Engine:
     def restart(self) -> None:
         """A new process: nothing is remembered."""
         host = ports(self.host, self.clock, self._boundary)
-        context = Context(lambda: self.settings, lambda: tuple(self.wishes.values()))
+        context = Context(
+            lambda: self.settings, lambda: tuple(self.wishes.values()), pool_wishes=lambda: self.pool_wishes
+        )
         self.reconciler = AssignmentReconciler(host, Looker(host, context))
 
     def run(self, obj: Assignment) -> Result:
@@ -108,7 +112,7 @@ def asked(host: FakeHost) -> list[str]:
     requests: list[str] = []
 
     def note(call: str) -> None:
-        if call.startswith(("plug_hostdev ", "unplug_hostdev ")):
+        if call.startswith(("plug_", "unplug_")):
             requests.append(call)
 
     host.hook = note

@@ -17,6 +17,8 @@ from hostdev_operator.core.reasons import CATALOGUE, Reason, from_words
 from hostdev_operator.core.settings import Settings
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, PORT, WEB, assignment, device, small_host, spec
+from tests.reconcile.nic_scenarios import NIC_SCENARIOS
+from tests.reconcile.pool_scenarios import POOL_SCENARIOS
 from tests.reconcile.running import Engine, ready
 
 OTHER_WEB = "33333333-3333-4333-8333-333333333333"
@@ -278,6 +280,8 @@ SCENARIOS: dict[str, Scenario] = {
     "StateDirectoryFailed": state_directory_failed,
     "UnpluggedOutside": unplugged_outside,
     "GuestRunning": guest_running,
+    **NIC_SCENARIOS,
+    **POOL_SCENARIOS,
 }
 
 
@@ -296,7 +300,7 @@ def test_each_reason_is_made_to_happen(name: str) -> None:
 #: What a call that fails so leaves behind: nothing, or a claim that is finished later.
 UNFINISHED = {
     "HostUsing", "UnpluggedOutside", "GuestRunning", "UnplugPending", "UnplugRejected", "DeviceInUse", "GroupInUse",
-    "IdentityChanged", "DetachBlocked", "ReattachBlocked", "BindFailed", "HostChanged",
+    "IdentityChanged", "DetachBlocked", "ReattachBlocked", "BindFailed", "HostChanged", "NetworkPending",
 }  # fmt: skip
 
 

@@ -105,8 +105,9 @@ def test_who_takes_any_leaves_to_its_elder_what_that_is_about_to_take(host: Fake
 def test_the_group_that_was_found_is_locked_before_it_is_changed(host: FakeHost, engine: Engine) -> None:
     """A run without an address begins with no group's lock: it looks again under the right one."""
     held: list[frozenset[str]] = []
-    hold = engine.reconciler._locks.hold
-    engine.reconciler._locks.hold = lambda names: held.append(names) or hold(names)  # type: ignore[method-assign,func-returns-value]
+    locks = engine.reconciler._locks._locks
+    hold = locks.hold
+    locks.hold = lambda names: held.append(names) or hold(names)  # type: ignore[method-assign,func-returns-value]
     assert ready(engine.run(matching(match={"slotPath": "0000:00/02.0/00.0"}))) == ("True", "Assigned")
     assert held == [frozenset({"group/None", f"domain/{WEB}"}), frozenset({"group/13", f"domain/{WEB}"})]
 
@@ -115,7 +116,7 @@ def test_a_device_that_is_elsewhere_at_each_look_is_told(host: FakeHost, engine:
     groups = iter(range(100, 200))
 
     def renumber(call: str) -> None:
-        if call == "iommu_group":
+        if call == "devices":
             host.devices[LONER] = replace(host.devices[LONER], iommu_group=next(groups))
 
     host.hook = renumber

@@ -172,7 +172,8 @@ async def test_a_record_whose_assignment_exists_is_left_alone_although_it_is_lis
         await world.settle()
         state = world.host.state()
         world.administrate(releaseOrphans=[world.cluster.get("nic")["metadata"]["uid"]])
-        world.agent._objects.remove(world.cluster.get("nic")["metadata"]["uid"])  # the watch has not told of it yet
+        # the watch has not told of it yet
+        world.agent.assignments.objects._cache.remove(world.cluster.get("nic")["metadata"]["uid"])
         await world.settle()
         await world.report()
         assert world.host.state() == state
@@ -333,14 +334,14 @@ async def test_a_reservation_is_bound_held_and_given_back() -> None:
 @on_loop
 async def test_a_device_host_that_was_deleted_is_made_again_and_its_own_echo_is_no_news() -> None:
     async with running(controller=False) as world:
-        world.agent._dirty.clear()
+        world.agent.host.dirty.clear()
         await world.report()
-        assert not world.agent._dirty.is_set()
+        assert not world.agent.host.dirty.is_set()
         writes = len(world.cluster.writes)
         await world.report()
         assert len(world.cluster.writes) == writes
         world.cluster.delete(NODE, "", "DeviceHost")
-        assert world.agent._dirty.is_set()
+        assert world.agent.host.dirty.is_set()
         await world.report()
         assert world.host_status()["devices"]
 

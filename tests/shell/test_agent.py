@@ -46,9 +46,9 @@ async def in_background(task: Coroutine[Any, Any, None]) -> AsyncIterator[asynci
 @asynccontextmanager
 async def reporting() -> AsyncIterator[World]:
     """A world whose agent writes its DeviceHost by itself, and has done so."""
-    async with running(controller=False, report=False) as world, in_background(world.agent.report_host()):
+    async with running(controller=False, report=False) as world, in_background(world.agent.host.run()):
         await asyncio.sleep(10)
-        assert world.cluster.writes == [WRITE]
+        assert world.cluster.writes == ["create DeviceHost", WRITE]
         world.cluster.writes.clear()
         yield world
 
@@ -69,7 +69,7 @@ async def test_a_device_host_that_was_deleted_is_made_again_once() -> None:
         world.cluster.delete(NODE, "", "DeviceHost")
         await asyncio.sleep(10)
         assert world.host_status() == before
-        assert world.cluster.writes == [WRITE]
+        assert world.cluster.writes == ["create DeviceHost", WRITE]
 
 
 @on_loop
@@ -104,7 +104,7 @@ async def test_the_status_of_another_version_is_replaced_and_what_the_spec_says_
         old = world.cluster.get(NODE, "", "DeviceHost")
         world.cluster._store({**old, "spec": {"paused": True}, "status": {**before, "devices": "many"}}, old)
         await asyncio.sleep(10)
-        assert world.agent._settings.paused
+        assert world.agent.host.settings.paused
         assert world.host_status()["devices"] == before["devices"]
 
 
@@ -114,9 +114,9 @@ async def test_what_was_not_written_is_written_later_with_the_guests_that_were_s
         before = world.host_status()
         assert before["guests"]
         world.host.down = True
-        again = Agent(NODE, ports(world.host, world.clock), world.cluster, Senses(lambda: None, lambda: False))
-        world.cluster.fail("apply_host_status", 500)
-        async with in_background(again.report_host()):
+        again = Agent(NODE, ports(world.host, world.clock), world.cluster.port, Senses(lambda: None, lambda: False))
+        world.cluster.fail("apply_status DeviceHost", 500)
+        async with in_background(again.host.run()):
             await asyncio.sleep(60)
         now = world.host_status()
         assert now["guests"] == before["guests"]
@@ -128,7 +128,7 @@ async def test_a_write_whose_answer_was_lost_is_made_again() -> None:
     async with reporting() as world:
         world.host.undefine(next(iter(world.host.guests)))
         world.agent._version += 1
-        world.cluster.fail("apply_host_status", 500)
+        world.cluster.fail("apply_status DeviceHost", 500)
         with pytest.raises(ClusterError):
             await world.report()
         await world.report()
@@ -176,7 +176,7 @@ async def test_a_connection_that_fails_strangely_is_tried_again() -> None:
             raise HostError(reasons.LIBVIRT_UNAVAILABLE, "Failed to connect socket")
 
     senses = Senses(connect, lambda: len(tries) > 2)
-    agent = Agent(NODE, ports(world.host, world.clock), world.cluster, senses)
+    agent = Agent(NODE, ports(world.host, world.clock), world.cluster.port, senses)
     async with in_background(agent.watch_libvirt()) as task:
         await asyncio.sleep(60)
         assert not task.done()

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
-from hostdev_operator.api.deviceassignment import FINALIZER
+import pytest
+import yaml
+
 from hostdev_operator.core import reasons
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.record import Record
 from tests.fakes.samples import DB, MATE, NIC, WEB, body
 from tests.shell.loop import on_loop
+from tests.shell.pool_world import controlling
 from tests.shell.world import World, running
 
 # -- controller and agent together -----------------------------------------------------------------------------------
@@ -60,7 +64,7 @@ async def test_deleting_gives_everything_back_and_the_object_goes() -> None:
         await world.settle()
         assert not world.cluster.exists("nic")
         assert world.host.state() == before
-        assert world.cluster.writes == ["clear_binding", "set_finalizers"]
+        assert world.cluster.writes == ["clear_status", "set_finalizers"]
         assert world.cluster.events[-1] == "Released"
 
 
@@ -154,7 +158,7 @@ async def test_a_namesake_made_anew_is_another_object() -> None:
 async def test_a_status_that_could_not_be_written_is_written_later() -> None:
     async with running() as world:
         world.cluster.create(body())
-        world.cluster.fail("apply_assignment_status", 500, times=3)
+        world.cluster.fail("apply_status", 500, times=3)
         await world.settle()
         await asyncio.sleep(60)
         assert world.ready() == ("True", "Assigned")
@@ -167,7 +171,7 @@ async def test_a_binding_that_could_not_be_cleared_is_cleared_later() -> None:
         before = world.host.state()
         world.cluster.create(body())
         await world.settle()
-        world.cluster.fail("clear_binding", 503, times=2)
+        world.cluster.fail("clear_status", 503, times=2)
         world.cluster.delete("nic")
         await world.settle()
         assert world.cluster.exists("nic")
@@ -209,17 +213,18 @@ async def test_connecting_to_libvirt_and_a_driver_from_outside_are_news() -> Non
 async def test_the_host_is_reported_once_and_again_when_it_changed() -> None:
     async with running(agent=False, controller=False, report=False) as world:
         assert world.agent.unready() == "the DeviceHost has not been written yet"
-        task = asyncio.create_task(world.agent.report_host())
+        task = asyncio.create_task(world.agent.host.run())
         await asyncio.sleep(10)
-        assert world.cluster.writes == ["apply DeviceHost by hostdev-agent"]
+        assert world.cluster.writes == ["create DeviceHost", "apply DeviceHost by hostdev-agent"]
         assert world.agent.unready() is None
+        world.cluster.writes.clear()
         world.agent.host_changed()
         await asyncio.sleep(10)
-        assert len(world.cluster.writes) == 1
+        assert world.cluster.writes == []
         world.host.start(WEB)
         world.agent.host_changed()
         await asyncio.sleep(10)
-        assert len(world.cluster.writes) == 2
+        assert world.cluster.writes == ["apply DeviceHost by hostdev-agent"]
         guests = world.cluster.get("n1", "", "DeviceHost")["status"]["guests"]
         assert [(g["name"], g["active"]) for g in guests] == [("db", False), ("web", True)]
         world.host.down = True
@@ -259,110 +264,6 @@ async def test_a_lost_journal_is_taken_from_all_statuses_before_anything_new_is_
 
 
 @on_loop
-async def test_what_cannot_be_bound_is_refused_once_and_keeps_no_finalizer() -> None:
-    async with running(agent=False) as world:
-        world.cluster.create(body(guest="nobody"))
-        await world.settle()
-        assert world.node() is None
-        assert world.ready() == ("False", "GuestNotFound")
-        assert world.ready(kind="Accepted") == ("False", "GuestNotFound")
-        assert FINALIZER not in world.cluster.get("nic")["metadata"].get("finalizers", [])
-        world.cluster.touch("nic")
-        await world.settle()
-        assert world.cluster.writes == ["apply DeviceAssignment by hostdev-controller"]
-        assert world.cluster.events == ["GuestNotFound"]
-        world.cluster.delete("nic")
-        assert not world.cluster.exists("nic")
-
-
-@on_loop
-async def test_an_assignment_is_bound_as_soon_as_a_host_lists_its_guest() -> None:
-    async with running() as world:
-        world.cluster.create(body(guest="late"))
-        await world.settle()
-        assert world.node() is None
-        world.host.define("33333333-3333-4333-8333-333333333333", "late")
-        await world.report()
-        await world.settle()
-        assert world.node() == "n1"
-        assert world.ready() == ("True", "Assigned")
-        kinds = [c["type"] for c in world.cluster.get("nic")["status"]["conditions"]]
-        assert sorted(kinds) == ["Accepted", "Attached", "Configured", "GroupReady", "Planned", "Ready"]
-
-
-@on_loop
-async def test_nothing_is_decided_before_the_hosts_are_listed() -> None:
-    async with running(agent=False, controller=False) as world:
-        task = asyncio.create_task(world.controller.queue.run())
-        world.cluster.watch("DeviceAssignment", world.controller.assignment_seen)
-        world.cluster.create(body())
-        await world.settle()
-        assert world.cluster.writes == []
-        assert world.controller.unready()
-        await world.controller.list_hosts()
-        await world.settle()
-        assert world.node() == "n1"
-        assert world.controller.unready() is None
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@on_loop
-async def test_the_finalizer_is_there_before_the_binding_and_other_finalizers_stay() -> None:
-    async with running(agent=False) as world:
-        world.cluster.fail("apply_assignment_status", 500, times=2)  # the second: woken by its own write's echo
-        theirs = body()
-        theirs["metadata"]["finalizers"] = ["example.org/theirs"]
-        world.cluster.create(theirs)
-        await world.settle()
-        assert world.cluster.get("nic")["metadata"]["finalizers"] == ["example.org/theirs", FINALIZER]
-        assert world.node() is None
-        await asyncio.sleep(60)
-        assert world.node() == "n1"
-        world.cluster.delete("nic")
-        await world.settle()
-        assert FINALIZER in world.cluster.get("nic")["metadata"]["finalizers"]
-        await world.cluster.clear_binding(world.cluster.get("nic"))
-        await world.settle()
-        assert world.cluster.get("nic")["metadata"]["finalizers"] == ["example.org/theirs"]
-
-
-@on_loop
-async def test_a_conflict_is_tried_again_with_the_newer_object() -> None:
-    async with running(agent=False) as world:
-        world.cluster.fail("set_finalizers", 409)
-        world.cluster.create(body())
-        await world.settle()
-        assert world.node() is None
-        await asyncio.sleep(10)
-        assert world.node() == "n1"
-
-
-@on_loop
-async def test_an_object_that_is_being_deleted_is_not_bound() -> None:
-    async with running(agent=False) as world:
-        theirs = body()
-        theirs["metadata"] |= {"finalizers": ["example.org/theirs"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
-        world.cluster.create(theirs)
-        await world.settle()
-        assert world.node() is None
-        assert world.cluster.writes == []
-
-
-@on_loop
-async def test_a_finalizer_that_was_taken_away_is_added_again_even_if_the_guest_is_gone() -> None:
-    async with running() as world:
-        world.cluster.create(body())
-        await world.settle()
-        world.host.undefine(WEB)
-        await world.report()
-        bound = world.cluster.get("nic")
-        await world.cluster.set_finalizers(bound, [])
-        await world.settle()
-        assert FINALIZER in world.cluster.get("nic")["metadata"]["finalizers"]
-
-
-@on_loop
 async def test_a_failed_assignment_is_rolled_back_and_told() -> None:
     async with running() as world:
         before = world.host.state()
@@ -384,7 +285,81 @@ async def test_an_outdated_write_is_refused_and_the_object_read_again() -> None:
         bound = body()
         bound["status"] = {"nodeName": "n1", "domainUUID": WEB}
         world.cluster.create(bound)
-        world.cluster.fail("apply_assignment_status", 409)
+        world.cluster.fail("apply_status", 409)
         await world.settle()
         await asyncio.sleep(5)
         assert world.ready() == ("True", "Assigned")
+
+
+# -- what they may do ------------------------------------------------------------------------------------------------
+
+BASE = Path(__file__).resolve().parents[2] / "manifests" / "base"
+WATCHED = {
+    "hostdev-agent": ("deviceassignments", "devicehosts", "nodevfpools"),
+    "hostdev-controller": ("deviceassignments", "devicehosts", "vfpools", "nodevfpools", "nodes"),
+}
+CONTROLLER_NEEDS = {
+    ("list", "deviceassignments"),
+    ("get", "deviceassignments"),
+    ("patch", "deviceassignments"),
+    ("patch", "deviceassignments/status"),
+    ("list", "devicehosts"),
+    ("list", "vfpools"),
+    ("patch", "vfpools"),
+    ("patch", "vfpools/status"),
+    ("list", "nodevfpools"),
+    ("get", "nodevfpools"),
+    ("create", "nodevfpools"),
+    ("patch", "nodevfpools"),
+    ("delete", "nodevfpools"),
+    ("list", "nodes"),
+    ("create", "events"),
+}
+
+
+def allowed(role: str) -> set[tuple[str, str]]:
+    """Verbs and resources of its ClusterRole."""
+    text = (BASE / f"rbac-{role.removeprefix('hostdev-')}.yaml").read_text()
+    (found,) = (one for one in yaml.safe_load_all(text) if one["kind"] == "ClusterRole")
+    return {(verb, name) for rule in found["rules"] for name in rule["resources"] for verb in rule["verbs"]}
+
+
+@on_loop
+async def test_the_controllers_role_has_what_its_work_needs() -> None:
+    async with controlling() as world:
+        world.node("n1", guest=("web", WEB))
+        world.pool()
+        await world.settle()
+        await world.report()
+        world.cluster.edit("lan.n1", {"numVFs": 1}, kind="NodeVFPool")
+        for name in ("first", "second"):
+            world.cluster.create(body(name, network={"mac": "52:54:00:00:00:0a"}))
+        await world.settle()
+        world.cluster.delete("lan", kind="VFPool")
+        await world.settle()
+        await world.give_back()
+        await world.settle()
+        assert not world.cluster.exists("lan", kind="VFPool")
+        assert world.cluster.asked["hostdev-controller"] == CONTROLLER_NEEDS
+
+
+@on_loop
+async def test_the_agents_role_has_what_its_work_needs() -> None:
+    async with running(report=False) as world:
+        await world.report()
+        world.cluster.create(body())
+        await world.settle()
+        world.agent.seen("DELETED", world.cluster.get("nic"))
+        world.cluster.delete("nic")
+        await world.settle()
+        assert not world.cluster.exists("nic")
+        asked = world.cluster.asked["hostdev-agent"]
+        assert {("create", "devicehosts"), ("patch", "deviceassignments/status"), ("create", "events")} <= asked
+        assert asked <= allowed("hostdev-agent")
+
+
+@pytest.mark.parametrize("role", WATCHED)
+def test_the_roles_allow_what_is_watched_and_written(role: str) -> None:
+    needs = CONTROLLER_NEEDS if role == "hostdev-controller" else set()
+    watched = {(verb, name) for name in WATCHED[role] for verb in ("list", "watch")}
+    assert (needs | watched) - allowed(role) == set()

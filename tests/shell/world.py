@@ -28,8 +28,8 @@ class World:
 
     def __post_init__(self) -> None:
         senses = Senses(self._connect, lambda: not self.host.down)
-        self.agent = Agent(NODE, ports(self.host, self.clock), self.cluster, senses)
-        self.controller = Controller(self.cluster, self.clock)
+        self.agent = Agent(NODE, ports(self.host, self.clock), self.cluster.port_for("hostdev-agent"), senses)
+        self.controller = Controller(self.cluster.port_for("hostdev-controller"), self.clock)
 
     def _connect(self) -> object:
         if self.host.down:
@@ -37,15 +37,16 @@ class World:
         return self
 
     async def settle(self) -> None:
-        """Until both queues are empty."""
+        """Until all queues are empty."""
+        queues = (self.agent.queue, self.controller.queue, self.controller.pools.queue)
         for _ in range(3):
             await asyncio.sleep(0.01)
-            while not (self.agent.queue.idle and self.controller.queue.idle):  # noqa: ASYNC110 - the clock is the test's
+            while not all(queue.idle for queue in queues):  # noqa: ASYNC110 - the clock is the test's
                 await asyncio.sleep(0.01)
 
     async def report(self) -> None:
         """The agent's report of its host, as its background task writes it."""
-        await self.agent._report_host()
+        await self.agent.host.report()
 
     def administrate(self, **spec: object) -> None:
         """Kubectl patch devicehost."""
@@ -77,8 +78,12 @@ async def running(*, agent: bool = True, controller: bool = True, report: bool =
     if controller:
         world.cluster.watch("DeviceAssignment", world.controller.assignment_seen)
         world.cluster.watch("DeviceHost", world.controller.host_seen)
-        await world.controller.list_hosts()
+        world.cluster.watch("VFPool", world.controller.pools.pool_seen)
+        world.cluster.watch("NodeVFPool", world.controller.pools.node_pool_seen)
+        world.cluster.watch("Node", world.controller.pools.node_seen)
+        await world.controller.list_all()
         tasks.append(asyncio.create_task(world.controller.queue.run()))
+        tasks.append(asyncio.create_task(world.controller.pools.queue.run()))
     if agent:
         world.cluster.watch("DeviceAssignment", world.agent.seen, NODE)
         world.cluster.watch("DeviceHost", world.agent.host_seen)

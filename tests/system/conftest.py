@@ -46,13 +46,18 @@ def system(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The running system; afterwards everything that the test made is released, and the host is as before."""
     before = drivers(stack.lab)
     yield stack
-    if request.node.stash.get(FAILED, False):
-        folder = LOGS / re.sub(r"[^\w.-]+", "_", request.node.name)
-        stack.lab.collect_logs(folder)
-        (folder / "stack.txt").write_text(stack.describe())
+    save_logs(stack, request.node)
     clean(stack)
     assert drivers(stack.lab) == before
     assert stack.lab.run("ls /var/lib/hostdev-operator/assignments").stdout == ""
+
+
+def save_logs(stack: Stack, node: pytest.Item) -> None:
+    """Of a test that has failed."""
+    if node.stash.get(FAILED, False):
+        folder = LOGS / re.sub(r"[^\w.-]+", "_", node.name)
+        stack.lab.collect_logs(folder)
+        (folder / "stack.txt").write_text(stack.describe())
 
 
 def clean(stack: Stack) -> None:
@@ -65,6 +70,9 @@ def clean(stack: Stack) -> None:
     if stack.assignments():
         stack.plane.kubectl("delete", "deviceassignments", "--all", "--wait=false")
         stack.wait("all assignments to be gone", lambda: not stack.assignments())
+    if stack.pools():
+        stack.plane.kubectl("delete", "vfpools", "--all", "--wait=false")
+        stack.wait("all pools to be gone", lambda: not stack.pools())
     lab.run("for g in $(virsh -q list --all --name); do virsh -q undefine $g; done")
 
 

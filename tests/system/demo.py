@@ -20,6 +20,7 @@ from tests.lab import image
 from tests.lab.guests import define, guest_xml, wait_for_guest
 from tests.lab.host import LabHost
 from tests.lab.shell import answer
+from tests.system.demo_pools import PoolDemo
 from tests.system.stack import NODE, REPOSITORY, Stack
 
 EXAMPLE = "examples/first-light.yaml"
@@ -40,7 +41,7 @@ class Demo:
     def run(self) -> None:
         """All steps in order."""
         steps = (self.host, self.assign, self.start, self.refuse, self.needed, self.release, self.plug, self.stubborn)
-        for number, step in enumerate(steps, 1):
+        for number, step in enumerate((*steps, *PoolDemo(self).steps), 1):
             title, _, rest = (step.__doc__ or "").partition("\n")
             print(f"\n=== {number}. {title}")
             print("\n".join(line.strip() for line in rest.splitlines() if line.strip()), flush=True)

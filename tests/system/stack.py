@@ -156,7 +156,7 @@ class Stack:
 
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
         """One object of ours, or None."""
-        scope = "" if kind == "devicehost" else "/namespaces/default"
+        scope = "/namespaces/default" if kind == "deviceassignment" else ""
         return self.plane.read(f"/apis/hostdev.dev/v1alpha1{scope}/{kind}s/{name}")
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
@@ -175,6 +175,11 @@ class Stack:
         body = self.plane.read("/apis/hostdev.dev/v1alpha1/deviceassignments") or {}
         return list(body.get("items", []))
 
+    def pools(self) -> list[dict[str, Any]]:
+        """All VFPools."""
+        body = self.plane.read("/apis/hostdev.dev/v1alpha1/vfpools") or {}
+        return list(body.get("items", []))
+
     def host_condition(self, kind: str) -> str | None:
         """The status of one of the DeviceHost's conditions."""
         conditions = self.get("devicehost", NODE).get("status", {}).get("conditions", [])
@@ -183,6 +188,11 @@ class Stack:
     def delete(self, name: str) -> None:
         """Ask for the deletion of an assignment, without waiting for it."""
         self.plane.kubectl("delete", "deviceassignment", name, "--wait=false")
+
+    def remove(self, kind: str, name: str, seconds: float = 120) -> None:
+        """Delete an object, and wait until it is gone for good."""
+        self.plane.kubectl("delete", kind, name, "--wait=false")
+        self.wait(f"{kind} {name} to be gone", lambda: not self.exists(kind, name), seconds)
 
     def patch(self, name: str, change: dict[str, Any], kind: str = "deviceassignment") -> None:
         """`kubectl patch --type merge`."""
@@ -235,7 +245,8 @@ class Stack:
 
     def describe(self) -> str:
         """Everything that explains a failure: objects, and the end of both logs."""
-        objects = self.plane.kubectl("get", "deviceassignments", "-A", "-o", "yaml", check=False).stdout
+        kinds = "deviceassignments,vfpools,nodevfpools"
+        objects = self.plane.kubectl("get", kinds, "-A", "-o", "yaml", check=False).stdout
         agent = self.agent.log()[-4000:] if self.agent else ""
         return f"{objects}\n--- controller\n{self.controller_log.read_text()[-2000:]}\n--- agent\n{agent}"
 

@@ -10,17 +10,32 @@ from typing import Any, TypeVar
 import libvirt
 
 from ..core import domain_xml, reasons
-from ..core.actions import AddHostdev, HostdevXml, PlugHostdev, RemoveHostdev, UnplugHostdev
+from ..core.actions import (
+    AddHostdev,
+    AddInterface,
+    HostdevXml,
+    InterfaceXml,
+    PlugHostdev,
+    PlugInterface,
+    RemoveHostdev,
+    RemoveInterface,
+    UnplugHostdev,
+    UnplugInterface,
+)
 from ..core.domain_xml import GuestXml
 from ..core.errors import HostError
 from ..core.host_status import Names
+from ..core.network_xml import NetworkXml
 from ..core.pci import PciAddress
 from ..core.reasons import Reason
 from ..core.release import refused_unplug
-from . import deadline
+from . import deadline, hypervisor_networks
 from .libvirt_connection import LibvirtConnection
+from .libvirt_errors import reason_of, unless_gone
 
 T = TypeVar("T")
+#: Finds a device of ours in a domain's XML; its text, or None.
+_Find = Callable[[str], str | None]
 
 READ_SECONDS = 30.0
 CHANGE_SECONDS = 60.0
@@ -59,14 +74,29 @@ class LibvirtHypervisor:
 
         return self._call("reading the guests", read)
 
-    def networks(self) -> tuple[str, ...]:
-        """XML of every network."""
+    def networks(self) -> tuple[NetworkXml, ...]:
+        """Every network."""
+        return self._call("reading the networks", hypervisor_networks.read)
 
-        def read(connection: Any) -> tuple[str, ...]:
-            found = (_unless_gone(network.XMLDesc, 0) for network in connection.listAllNetworks(0))
-            return tuple(xml for xml in found if xml is not None)
+    def define_network(self, xml: str) -> None:
+        """VirNetworkDefineXML."""
+        self._call("defining a network", lambda c: hypervisor_networks.define(c, xml), CHANGE_SECONDS)
 
-        return self._call("reading the networks", read)
+    def start_network(self, name: str) -> None:
+        """VirNetworkCreate."""
+        self._call(f"starting network {name}", lambda c: hypervisor_networks.start(c, name), CHANGE_SECONDS)
+
+    def autostart_network(self, name: str) -> None:
+        """VirNetworkSetAutostart."""
+        self._call(f"autostarting network {name}", lambda c: hypervisor_networks.autostart(c, name), CHANGE_SECONDS)
+
+    def stop_network(self, name: str) -> None:
+        """VirNetworkDestroy."""
+        self._call(f"stopping network {name}", lambda c: hypervisor_networks.stop(c, name), CHANGE_SECONDS)
+
+    def undefine_network(self, name: str, uuid: str) -> None:
+        """VirNetworkUndefine."""
+        self._call(f"undefining network {name}", lambda c: hypervisor_networks.undefine(c, name, uuid), CHANGE_SECONDS)
 
     def storage_pools(self) -> tuple[str, ...] | None:
         """XML of every storage pool; None where libvirt has no storage driver (it is a package of its own)."""
@@ -78,7 +108,7 @@ class LibvirtHypervisor:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
                     return None
                 raise
-            texts = (_unless_gone(pool.XMLDesc, 0) for pool in found)
+            texts = (unless_gone(pool.XMLDesc, 0) for pool in found)
             return tuple(xml for xml in texts if xml is not None)
 
         return self._call("reading the storage pools", read)
@@ -89,7 +119,7 @@ class LibvirtHypervisor:
         def read(connection: Any) -> Names:
             found = {}
             for address in addresses:
-                device = _unless_gone(connection.nodeDeviceLookupByName, address.libvirt_name)
+                device = unless_gone(connection.nodeDeviceLookupByName, address.libvirt_name)
                 if device is not None:
                     found[address] = domain_xml.node_device_names(device.XMLDesc(0))
             return found
@@ -118,10 +148,14 @@ class LibvirtHypervisor:
         """By the calls that missed their deadline. A restart of the agent forgets them."""
         return frozenset(self._driver_calls[what] for what in deadline.late() if what in self._driver_calls)
 
-    def _change_driver(self, what: str, address: PciAddress, work: Callable[[Any], object], blocked: Reason) -> None:
-        if address in self.blocked():
-            raise HostError(blocked, f"{what}: an earlier change of it has not returned yet")
-        self._driver_calls[what] = address
+    def _change_driver(
+        self, what: str, address: PciAddress | None, work: Callable[[Any], object], blocked: Reason
+    ) -> None:
+        """``address``: what is blocked if it hangs; None if libvirt alone chooses the device."""
+        if address is not None:
+            if address in self.blocked():
+                raise HostError(blocked, f"{what}: an earlier change of it has not returned yet")
+            self._driver_calls[what] = address
         self._call(what, work, DRIVER_SECONDS, blocked)
 
     def add_hostdev(self, action: AddHostdev) -> None:
@@ -129,65 +163,69 @@ class LibvirtHypervisor:
         change is lost and what we do not own stays as it is.
         """  # noqa: D205
         what = f"adding {action.hostdev.address} to guest {action.domain_uuid}"
-        self._attach(what, action.domain_uuid, action.hostdev, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        self._call(what, _attach_to_config(action.domain_uuid, *_hostdev(action.hostdev)), CHANGE_SECONDS)
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
-        """virDomainAttachDeviceFlags(LIVE)."""
+        """virDomainAttachDeviceFlags(LIVE). VFIO locks all of the guest's memory at the first device."""
         what = f"plugging {action.hostdev.address} into guest {action.domain_uuid}"
-        self._attach(what, action.domain_uuid, action.hostdev, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        work = _attach_to_running(what, action.domain_uuid, *_hostdev(action.hostdev))
+        self._change_driver(what, action.hostdev.address, work, reasons.DETACH_BLOCKED)
 
-    def _attach(self, what: str, domain_uuid: str, hostdev: HostdevXml, flag: int) -> None:
-        def attach(connection: Any) -> None:
-            domain = connection.lookupByUUIDString(domain_uuid)
-            if flag == libvirt.VIR_DOMAIN_AFFECT_LIVE and not domain.isActive():
-                raise HostError(reasons.HOST_CHANGED, f"{what}: it ran a moment ago, and is off now")
-            try:
-                domain.attachDeviceFlags(domain_xml.hostdev_xml(hostdev), flag)
-            except libvirt.libvirtError:  # it refuses what is there already
-                if domain_xml.find_hostdev(_xml(domain, flag), hostdev.address) is None:
-                    raise
+    def add_interface(self, action: AddInterface) -> None:
+        """virDomainAttachDeviceFlags(CONFIG)."""
+        what = f"adding a NIC of network {action.interface.network} to guest {action.domain_uuid}"
+        self._call(what, _attach_to_config(action.domain_uuid, *_interface(action.interface)), CHANGE_SECONDS)
 
-        if flag == libvirt.VIR_DOMAIN_AFFECT_LIVE:  # VFIO locks all of the guest's memory at the first device
-            self._change_driver(what, hostdev.address, attach, reasons.DETACH_BLOCKED)
-        else:
-            self._call(what, attach, CHANGE_SECONDS)
+    def plug_interface(self, action: PlugInterface) -> None:
+        """virDomainAttachDeviceFlags(LIVE): the network allocates one of its VFs."""
+        what = f"plugging a NIC of network {action.interface.network} into guest {action.domain_uuid}"
+        work = _attach_to_running(what, action.domain_uuid, *_interface(action.interface))
+        self._change_driver(what, None, work, reasons.DETACH_BLOCKED)
 
     def unplug_hostdev(self, action: UnplugHostdev) -> None:
         """virDomainDetachDeviceFlags(LIVE). It waits 5 s for the guest, and then calls it a success: so look."""
-        what = f"unplugging {action.address} from guest {action.domain_uuid}"
+        self._unplug(action.domain_uuid, action.address, action.alias, _by_address(action.address))
+
+    def unplug_interface(self, action: UnplugInterface) -> None:
+        """The same for a NIC, which is known by its alias."""
+        self._unplug(action.domain_uuid, action.address, action.alias, _by_alias(action.alias))
+
+    def _unplug(self, domain_uuid: str, address: PciAddress | None, alias: str | None, find: _Find) -> None:
+        device = str(address or alias)
+        what = f"unplugging {device} from guest {domain_uuid}"
 
         def unplug(connection: Any) -> None:
-            domain = _unless_gone(connection.lookupByUUIDString, action.domain_uuid)
+            domain = unless_gone(connection.lookupByUUIDString, domain_uuid)
             if domain is None or not domain.isActive():
                 return
-            hostdev = domain_xml.find_hostdev(_xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE), action.address)
-            if hostdev is None:
+            found = find(_xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+            if found is None:
                 return
-            self._connection.rejections.discard((action.domain_uuid, action.alias))
-            domain.detachDeviceFlags(hostdev, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            self._wait_until_out(domain, action)
+            self._connection.rejections.discard((domain_uuid, alias or ""))
+            domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            self._wait_until_out(domain, device, alias, find)
 
         try:
-            self._change_driver(what, action.address, unplug, reasons.DETACH_BLOCKED)
+            self._change_driver(what, address, unplug, reasons.DETACH_BLOCKED)
         except HostError as error:
             if error.reason is reasons.NO_GUEST_PCI_SLOT:  # "does not support hotplugging" is about its slot here
                 raise HostError(reasons.UNPLUG_REJECTED, error.message) from error
             raise
 
-    def _wait_until_out(self, domain: Any, action: UnplugHostdev) -> None:
+    def _wait_until_out(self, domain: Any, device: str, alias: str | None, find: _Find) -> None:
         """Until the live XML is without it; HostError UnplugRejected or UnplugPending if it stays."""
         end = time.monotonic() + UNPLUG_SECONDS
         while True:
             xml = _unless_off(_xml, domain, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            if xml is None or domain_xml.find_hostdev(xml, action.address) is None:
+            if xml is None or find(xml) is None:
                 return
-            if (action.domain_uuid, action.alias) in self._connection.rejections:
-                raise HostError(reasons.UNPLUG_REJECTED, refused_unplug(domain.name(), action.address))
+            if (domain.UUIDString(), alias) in self._connection.rejections:
+                raise HostError(reasons.UNPLUG_REJECTED, refused_unplug(domain.name(), device))
             if time.monotonic() >= end:
                 raise HostError(
                     reasons.UNPLUG_PENDING,
-                    f"guest {domain.name()} was asked to let go of {action.address} and has not answered; it is given"
-                    f" back when the guest lets go or is shut off (virsh shutdown {domain.name()})",
+                    f"guest {domain.name()} was asked to let go of {device} and has not answered; it is given back when"
+                    f" the guest lets go or is shut off (virsh shutdown {domain.name()})",
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -197,17 +235,13 @@ class LibvirtHypervisor:
 
     def remove_hostdev(self, action: RemoveHostdev) -> None:
         """virDomainDetachDeviceFlags(CONFIG)."""
+        what = f"removing {action.address} from guest {action.domain_uuid}"
+        self._call(what, _detach_from_config(action.domain_uuid, _by_address(action.address)), CHANGE_SECONDS)
 
-        def remove(connection: Any) -> None:
-            domain = _unless_gone(connection.lookupByUUIDString, action.domain_uuid)
-            if domain is None:
-                return
-            config = _unless_gone(_config, domain)
-            hostdev = domain_xml.find_hostdev(config, action.address) if config else None
-            if hostdev is not None:
-                domain.detachDeviceFlags(hostdev, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-
-        self._call(f"removing {action.address} from guest {action.domain_uuid}", remove, CHANGE_SECONDS)
+    def remove_interface(self, action: RemoveInterface) -> None:
+        """The same for a NIC, which is known by its alias."""
+        what = f"removing NIC {action.alias} from guest {action.domain_uuid}"
+        self._call(what, _detach_from_config(action.domain_uuid, _by_alias(action.alias)), CHANGE_SECONDS)
 
     def _call(
         self,
@@ -226,10 +260,62 @@ class LibvirtHypervisor:
                 self._connection.lost(connection)
             raise
         except libvirt.libvirtError as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             if reason is reasons.LIBVIRT_UNAVAILABLE:
                 self._connection.lost(connection)
             raise HostError(reason, f"{what}: {error}") from error
+
+
+def _hostdev(hostdev: HostdevXml) -> tuple[str, _Find]:
+    """Its text, and how it is found again."""
+    return domain_xml.hostdev_xml(hostdev), _by_address(hostdev.address)
+
+
+def _interface(interface: InterfaceXml) -> tuple[str, _Find]:
+    return domain_xml.interface_xml(interface), _by_alias(interface.alias)
+
+
+def _by_address(address: PciAddress) -> _Find:
+    return lambda xml: domain_xml.find_hostdev(xml, address)
+
+
+def _by_alias(alias: str) -> _Find:
+    return lambda xml: domain_xml.find_interface(xml, alias)
+
+
+def _attach_to_config(domain_uuid: str, device: str, find: _Find) -> Callable[[Any], None]:
+    return lambda c: _attach(c.lookupByUUIDString(domain_uuid), device, find, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+
+def _attach_to_running(what: str, domain_uuid: str, device: str, find: _Find) -> Callable[[Any], None]:
+    def attach(connection: Any) -> None:
+        domain = connection.lookupByUUIDString(domain_uuid)
+        if not domain.isActive():
+            raise HostError(reasons.HOST_CHANGED, f"{what}: it ran a moment ago, and is off now")
+        _attach(domain, device, find, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    return attach
+
+
+def _attach(domain: Any, device: str, find: _Find, flag: int) -> None:
+    try:
+        domain.attachDeviceFlags(device, flag)
+    except libvirt.libvirtError:  # it refuses what is there already
+        if find(_xml(domain, flag)) is None:
+            raise
+
+
+def _detach_from_config(domain_uuid: str, find: _Find) -> Callable[[Any], None]:
+    def remove(connection: Any) -> None:
+        domain = unless_gone(connection.lookupByUUIDString, domain_uuid)
+        if domain is None:
+            return
+        config = unless_gone(_config, domain)
+        found = find(config) if config else None
+        if found is not None:
+            domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+    return remove
 
 
 def _config(domain: Any) -> str:
@@ -244,7 +330,7 @@ def _xml(domain: Any, flag: int) -> str:
 
 def _unless_off(work: Callable[..., T], domain: Any, *arguments: object) -> T | None:
     """None if the domain is gone or not running any more."""
-    found = _unless_gone(work, domain, *arguments)
+    found = unless_gone(work, domain, *arguments)
     return found if found is None or domain.isActive() else None
 
 
@@ -258,32 +344,4 @@ def _read_domain(domain: Any, persistent: bool) -> GuestXml | None:  # noqa: FBT
             return None
         return GuestXml(uuid=domain.UUIDString(), name=domain.name(), live=live, config=config)
 
-    return _unless_gone(read)
-
-
-_GONE = (
-    libvirt.VIR_ERR_NO_DOMAIN,
-    libvirt.VIR_ERR_NO_NETWORK,
-    libvirt.VIR_ERR_NO_NODE_DEVICE,
-)
-
-
-def _unless_gone(work: Callable[..., T], *arguments: object) -> T | None:
-    """None if the object vanished between listing and reading."""
-    try:
-        return work(*arguments)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in _GONE:
-            return None
-        raise
-
-
-def _reason(error: libvirt.libvirtError) -> Reason:
-    code = error.get_error_code()
-    if code in (libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN):
-        return reasons.LIBVIRT_UNAVAILABLE
-    if code == libvirt.VIR_ERR_NO_NODE_DEVICE:
-        return reasons.DEVICE_NOT_FOUND
-    if code == libvirt.VIR_ERR_NO_DOMAIN:
-        return reasons.GUEST_NOT_FOUND
-    return reasons.from_words(str(error))
+    return unless_gone(read)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from ..core.model import PciDevice, Platform, Use
 from ..core.pci import PciAddress
+from ..core.sriov import Pf, VfConfig
 from .hostuse import HostUse
+from .netlink import Netlink
+from .sriov import Sriov
 from .sysfs import PciSysfs
 
 _POLL_SECONDS = 0.05
@@ -18,9 +21,10 @@ _POLL_SECONDS = 0.05
 class Kernel:
     """The host's kernel below ``host_root``: ``/`` on the host itself, ``/host`` in a pod that mounts it there."""
 
-    def __init__(self, host_root: Path) -> None:
+    def __init__(self, host_root: Path, netlink: Netlink | None = None) -> None:
         self._root = host_root
         self._pci = PciSysfs(host_root)
+        self._sriov = Sriov(self._pci, netlink or Netlink())
         self._use = HostUse(host_root, self._pci)
         self._uses: tuple[float, tuple[Use, ...]] = (-math.inf, ())
 
@@ -91,3 +95,27 @@ class Kernel:
     def interface(self, name: str) -> frozenset[PciAddress]:
         """The PCI devices under an interface."""
         return self._use.interface(name)
+
+    def pfs(self) -> tuple[Pf, ...]:
+        """The network side of the PFs."""
+        return self._sriov.pfs()
+
+    def set_num_vfs(self, address: PciAddress, count: int, seconds: float) -> None:
+        """Make so many VFs of a PF."""
+        self._sriov.set_num_vfs(address, count, seconds)
+
+    def set_autoprobe(self, address: PciAddress, *, on: bool) -> None:
+        """Whether new VFs get a driver of the host."""
+        self._sriov.set_autoprobe(address, on=on)
+
+    def set_link(self, address: PciAddress, *, up: bool) -> None:
+        """Bring a PF's netdev up or down."""
+        self._sriov.set_link(address, up=up)
+
+    def configure_vf(self, address: PciAddress, index: int, config: VfConfig) -> None:
+        """Set what the PF's driver does for a VF."""
+        self._sriov.configure_vf(address, index, config)
+
+    def blocked(self) -> frozenset[PciAddress]:
+        """PFs of which a change has not returned within its deadline, and still has not."""
+        return self._sriov.blocked()

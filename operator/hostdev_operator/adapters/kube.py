@@ -1,12 +1,12 @@
-"""Cluster of ports.py on lightkube: server-side apply on the status subresource, nothing else of metadata but the one
-finalizer that the controller owns.
+"""Cluster of ports.py on lightkube: server-side apply on the status subresource, and of the rest of an object only what
+the controller owns: finalizers, and NodeVFPools as a whole.
 """  # noqa: D205
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -24,13 +24,25 @@ from ..ports import Body, ClusterError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_NOT_FOUND = 404
+_NOT_FOUND, _CONFLICT = 404, 409
 #: The API server itself closes connections that are idle for 90 s.
 _KEPT_SECONDS = 60.0
 _NOTE_LIMIT = 1024
+_ALL_NAMESPACES = "*"
+#: Where events about objects without a namespace go (the API server takes no other for them).
+_EVENT_NAMESPACE = "default"
 # lightkube makes these classes at run time, so a type checker knows nothing of them.
-_Assignment: Any = create_namespaced_resource(GROUP, VERSION, "DeviceAssignment", "deviceassignments")
-_Host: Any = create_global_resource(GROUP, VERSION, "DeviceHost", "devicehosts")
+_KINDS: dict[str, Any] = {
+    "DeviceAssignment": create_namespaced_resource(GROUP, VERSION, "DeviceAssignment", "deviceassignments"),
+    "DeviceHost": create_global_resource(GROUP, VERSION, "DeviceHost", "devicehosts"),
+    "VFPool": create_global_resource(GROUP, VERSION, "VFPool", "vfpools"),
+    "NodeVFPool": create_global_resource(GROUP, VERSION, "NodeVFPool", "nodevfpools"),
+    "Node": create_global_resource("", "v1", "Node", "nodes"),
+}
+_NAMESPACED = frozenset({"DeviceAssignment"})
+#: What replace writes of metadata.
+_REPLACED = ("finalizers", "ownerReferences")
+_NODE_FIELDS = {"DeviceAssignment": "status.nodeName", "NodeVFPool": "spec.nodeName"}
 _Event: Any = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
 
 
@@ -43,36 +55,72 @@ def _transport(config: SingleConfig) -> httpx2.AsyncHTTPTransport:
 class KubeCluster:
     """Talks to the API server that KUBECONFIG or the pod's service account names.
 
-    ``component`` is who reports events (hostdev-agent, hostdev-controller), ``instance`` which one of them.
+    ``component`` is who writes and reports events (hostdev-agent, hostdev-controller), ``instance`` which one of them.
     """
 
     def __init__(self, component: str, instance: str) -> None:
         config = KubeConfig.from_env().get()
         if config is None:
             raise ClusterError(0, "neither KUBECONFIG nor a pod's service account names an API server")
-        self._client = AsyncClient(config, transport=_transport(config))
+        # of its overloads none fits a kind that is chosen at run time
+        self._client: Any = AsyncClient(config, transport=_transport(config), field_manager=component)
         self._component = component
         self._instance = instance
 
-    async def get_assignment(self, namespace: str, name: str) -> Body | None:
+    async def get(self, kind: str, name: str, namespace: str | None = None) -> Body | None:
         """One object."""
         try:
-            return _body(await _answer(self._client.get(_Assignment, name, namespace=namespace)))
+            return _body(await _answer(self._client.get(_KINDS[kind], name, **_where(kind, namespace))))
         except ClusterError as error:
             if error.code == _NOT_FOUND:
                 return None
             raise
 
-    async def bound_assignments(self, node: str) -> list[Body]:
-        """Selected by the server (selectableFields)."""
+    async def objects(self, kind: str, node: str | None = None) -> list[Body]:
+        """Those of a node are selected by the server (selectableFields)."""
+        fields = {_NODE_FIELDS[kind]: node} if node is not None else None
 
         async def collect() -> list[Body]:
-            found = self._client.list(_Assignment, namespace="*", fields={"status.nodeName": node})
-            return [_body(item) async for item in found]
+            found = self._client.list(_KINDS[kind], fields=fields, **_where(kind, _ALL_NAMESPACES))
+            return [{"kind": kind, **_body(item)} async for item in found]  # of Nodes the server leaves it out
 
         return await _answer(collect())
 
-    async def apply_assignment_status(self, body: Body, status: Body, manager: str) -> Body:
+    async def create(self, body: Body) -> Body:
+        """As it is."""
+        kind = body["kind"]
+        resource = _KINDS[kind](body)
+        return _body(await _answer(self._client.create(resource, **_where(kind, body["metadata"].get("namespace")))))
+
+    async def replace(self, body: Body) -> Body:
+        """A JSON patch of whole fields: what others have added to spec goes, which server-side apply would leave.
+
+        The resource version in it is compared with the object's, as that of an update is.
+        """
+        meta = body["metadata"]
+        metadata = {f"metadata/{name}": meta.get(name) for name in ("resourceVersion", *_REPLACED)}
+        values = {**metadata, "spec": body["spec"]}
+        patch = [{"op": "add", "path": f"/{path}", "value": value} for path, value in values.items()]
+        call = self._client.patch(
+            _KINDS[body["kind"]], meta["name"], patch, patch_type=PatchType.JSON, **_where_is(body)
+        )
+        return _body(await _answer(call))
+
+    async def delete(self, body: Body) -> None:
+        """The version is compared first, as lightkube sends no preconditions with a deletion."""
+        meta = body["metadata"]
+        now = await self.get(body["kind"], meta["name"], meta.get("namespace"))
+        if now is None:
+            return
+        if now["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+            raise ClusterError(_CONFLICT, f"{body['kind']} {meta['name']} has changed; it is not deleted now")
+        try:
+            await _answer(self._client.delete(_KINDS[body["kind"]], meta["name"], **_where_is(body)))
+        except ClusterError as error:
+            if error.code != _NOT_FOUND:
+                raise
+
+    async def apply_status(self, body: Body, status: Body, manager: str) -> Body:
         """The resource version in the manifest makes it a conflict if anything has changed since.
 
         A UID alone would not do: the API server does not compare it on the status subresource.
@@ -80,110 +128,51 @@ class KubeCluster:
         meta = body["metadata"]
         manifest = {
             "apiVersion": API_VERSION,
-            "kind": "DeviceAssignment",
-            "metadata": {k: meta[k] for k in ("name", "namespace", "resourceVersion")},
+            "kind": body["kind"],
+            "metadata": {k: meta[k] for k in ("name", "namespace", "resourceVersion") if k in meta},
             "status": status,
         }
         return _body(
             await _answer(
                 self._client.patch(
-                    _Assignment.Status,
+                    _KINDS[body["kind"]].Status,
                     meta["name"],
                     manifest,
-                    namespace=meta["namespace"],
                     patch_type=PatchType.APPLY,
                     field_manager=manager,
                     force=True,
+                    **_where_is(body),
                 )
             )
         )
 
-    async def clear_binding(self, body: Body) -> None:
+    async def clear_status(self, body: Body, fields: Iterable[str]) -> None:
         """A merge patch: apply cannot remove what another manager (the controller) set."""
-        meta = body["metadata"]
-        patch = {
-            "metadata": {"resourceVersion": meta["resourceVersion"]},
-            "status": {"nodeName": None, "record": None, "guest": None},
-        }
-        try:
-            await _answer(
-                self._client.patch(
-                    _Assignment.Status,
-                    meta["name"],
-                    patch,
-                    namespace=meta["namespace"],
-                    patch_type=PatchType.MERGE,
-                )
-            )
-        except ClusterError as error:
-            if error.code != _NOT_FOUND:
-                raise
+        await self._merge(_KINDS[body["kind"]].Status, body, {}, {"status": dict.fromkeys(fields)})
 
     async def set_finalizers(self, body: Body, finalizers: list[str]) -> Body | None:
         """Guarded by the resource version: a change that came between is a ClusterError with code 409."""
+        return await self._merge(_KINDS[body["kind"]], body, {"finalizers": finalizers}, {})
+
+    async def _merge(self, resource: Any, body: Body, metadata: Body, rest: Body) -> Body | None:
+        """A merge patch of this very version; None if the object is gone."""
         meta = body["metadata"]
-        patch = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
+        patch = {"metadata": {"resourceVersion": meta["resourceVersion"], **metadata}, **rest}
+        call = self._client.patch(resource, meta["name"], patch, patch_type=PatchType.MERGE, **_where_is(body))
         try:
-            return _body(
-                await _answer(
-                    self._client.patch(
-                        _Assignment,
-                        meta["name"],
-                        patch,
-                        namespace=meta["namespace"],
-                        patch_type=PatchType.MERGE,
-                    )
-                )
-            )
+            return _body(await _answer(call))
         except ClusterError as error:
             if error.code == _NOT_FOUND:
                 return None
             raise
-
-    async def hosts(self) -> list[Body]:
-        """All of them."""
-
-        async def collect() -> list[Body]:
-            return [_body(item) async for item in self._client.list(_Host)]
-
-        return await _answer(collect())
-
-    async def host(self, node: str) -> Body | None:
-        """One of them."""
-        try:
-            return _body(await _answer(self._client.get(_Host, node)))
-        except ClusterError as error:
-            if error.code == _NOT_FOUND:
-                return None
-            raise
-
-    async def apply_host_status(self, node: str, status: Body) -> Body:
-        """Tries the status first: the object is missing only once in a node's life."""
-        manifest = {"apiVersion": API_VERSION, "kind": "DeviceHost", "metadata": {"name": node}}
-
-        async def apply() -> Body:
-            answer = self._client.patch(
-                _Host.Status,
-                node,
-                {**manifest, "status": status},
-                patch_type=PatchType.APPLY,
-                field_manager=self._component,
-                force=True,
-            )
-            return _body(await _answer(answer))
-
-        try:
-            return await apply()
-        except ClusterError as error:
-            if error.code != _NOT_FOUND:
-                raise
-        await _answer(self._client.create(_Host(manifest)))
-        return await apply()
 
     async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
         """An events.k8s.io/v1 Event in the object's namespace."""
         meta = body["metadata"]
-        namespace = meta["namespace"]
+        regarding = {"apiVersion": API_VERSION, "kind": body["kind"], "name": meta["name"], "uid": meta["uid"]}
+        if "namespace" in meta:
+            regarding["namespace"] = meta["namespace"]
+        namespace = meta.get("namespace", _EVENT_NAMESPACE)
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -195,18 +184,21 @@ class KubeCluster:
             "type": "Warning" if warning else "Normal",
             "reason": reason,
             "note": message[:_NOTE_LIMIT],
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": "DeviceAssignment",
-                "name": meta["name"],
-                "namespace": namespace,
-                "uid": meta["uid"],
-            },
+            "regarding": regarding,
         }
         try:
-            await _answer(cast("Any", self._client).create(_Event(event), namespace=namespace))
+            await _answer(self._client.create(_Event(event), namespace=namespace))
         except ClusterError as error:
             log.warning("event %s for %s was not written: %s", reason, meta["name"], error)
+
+
+def _where(kind: str, namespace: str | None) -> dict[str, str | None]:
+    """The namespace for lightkube, which takes none for kinds that have none."""
+    return {"namespace": namespace} if kind in _NAMESPACED else {}
+
+
+def _where_is(body: Body) -> dict[str, str | None]:
+    return _where(body["kind"], body["metadata"].get("namespace"))
 
 
 async def _answer(call: Awaitable[T]) -> T:

@@ -124,6 +124,17 @@ class PciSysfs:
                 found[name] = known.facts.class_code if known.facts else _hex(f"{path}/class")
         return found
 
+    def physical_functions(self) -> list[str]:
+        """The functions that can have VFs, in order of address; one that goes away meanwhile is left out."""
+        found = []
+        for name in self.names():
+            with suppress(OSError):
+                path = self.folder(name)
+                known = self._object(name, inode(path))
+                if known.facts.sriov if known.facts else exists(f"{path}/sriov_totalvfs"):
+                    found.append(name)
+        return sorted(found, key=parse_address)
+
     def iommu_group(self, address: PciAddress) -> int | None:
         """The device's group: one link."""
         return _group(self.folder(str(address)))
@@ -166,7 +177,7 @@ def _read_object(path: str, name: str, known: _Object, macs: dict[PciAddress, st
     if known.serial is None and role is Role.ENDPOINT:
         known.serial, known.serial_source = _serial(path, facts, known)
     if physfn is not None and physfn not in macs:
-        macs[physfn] = _permanent_mac(f"{path}/physfn/net")
+        macs[physfn] = permanent_mac(f"{path}/physfn/net")
     return PciDevice(
         address=facts.address,
         vendor=facts.vendor,
@@ -179,7 +190,7 @@ def _read_object(path: str, name: str, known: _Object, macs: dict[PciAddress, st
         physfn=physfn,
         vf_index=known.vf_index,
         total_vfs=_optional_int(f"{path}/sriov_totalvfs") if facts.sriov else 0,  # drivers limit it
-        num_vfs=_optional_int(f"{path}/sriov_numvfs") if facts.sriov else 0,
+        num_vfs=len(vf_links(path)) if facts.sriov else 0,
         subsystem_vendor=facts.subsystem_vendor,
         subsystem_device=facts.subsystem_device,
         serial=known.serial,
@@ -231,6 +242,15 @@ def slot_path(folder: str) -> str:
     """
     roots = [part.removeprefix("pci") for part in folder.split("/") if _ROOT_BUS.fullmatch(part)]
     return "/".join((*roots[:1], *(part.rsplit(":", 1)[-1] for part in _addresses_in(folder))))
+
+
+def vf_links(folder: str) -> list[str]:
+    """The names of a PF's links to its VFs: virtfn0 and so on.
+
+    sriov_numvfs says how many there are as well, but reading it waits for whoever is writing it, perhaps for ever: a
+    write waits for a guest that has a VF (sriov_numvfs_show, drivers/pci/iov.c).
+    """
+    return [name for name in listing(folder) if name.startswith("virtfn")]
 
 
 def _hex(path: str) -> int:
@@ -324,7 +344,7 @@ def _serial(path: str, facts: _Facts, known: _Object) -> tuple[str | None, str |
     return serial, "DSN" if serial else None
 
 
-def _permanent_mac(net: str) -> str | None:
+def permanent_mac(net: str) -> str | None:
     """The MAC of a PF's interface as its maker gave it (addr_assign_type 0); of several the smallest: names change."""
     found = []
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What both resources share: the base of the models, conditions, and types limited in size for the CRD."""
+"""What all resources share: the base of the models, conditions, and types limited in size for the CRD."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ GuestName = Annotated[str, Field(min_length=1, max_length=255)]
 Uuid = Annotated[str, Field(max_length=36, pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 #: The name of a Kubernetes node.
 NodeName = Annotated[str, Field(min_length=1, max_length=253)]
+#: The name of a VFPool: a DNS label (RFC 1123), since it is the first part of a NodeVFPool's name.
+PoolName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+#: A PCI vendor or product: 0x and four hexadecimal digits.
+PciId = Annotated[str, Field(max_length=6, pattern="^0x[0-9a-fA-F]{4}$")]
 #: An integer, or hexadecimal text with 0x: decimal text is ambiguous, so it is not taken.
 IntOrHex = Annotated[
     int | str,
@@ -37,6 +41,22 @@ class Model(BaseModel):
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     """CEL rules for a model's ``json_schema_extra``; each pair is (rule, message)."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+_ADDRESS_RULE = (
+    r"self.matches('^([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F][.][0-7]$')"
+    r" || self.matches('^pci_[0-9a-fA-F]{4,8}_[0-9a-fA-F]{2}_[01][0-9a-fA-F]_[0-7]$')"
+)
+#: A PCI address as a user writes it; ``core.pci`` reads both forms.
+AddressInput = Annotated[
+    str,
+    Field(
+        max_length=24,
+        json_schema_extra=rules(
+            (_ADDRESS_RULE, "address must be in lspci's form (0000:01:00.0) or libvirt's (pci_0000_01_00_0)")
+        ),
+    ),
+]
 
 
 class Condition(Model):

@@ -12,10 +12,11 @@ from . import GROUP, VERSION
 from .common import Model
 from .deviceassignment import DeviceAssignment
 from .devicehost import DeviceHost
+from .vfpool import NodeVFPool, VFPool
 
 _KEPT = (
     "type", "format", "description", "enum", "default", "pattern", "required", "minLength", "maxLength",
-    "maxItems", "minItems", "minimum", "maximum",
+    "maxItems", "minItems", "minimum", "maximum", "maxProperties",
 )  # fmt: skip
 _RENAMED = {"max_length": "maxLength", "min_length": "minLength"}
 
@@ -52,6 +53,7 @@ def _condition(kind: str, field: str) -> str:
 
 
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
+_COUNTS = tuple(Column(c, f".status.counts.{c.lower()}", "integer") for c in ("Total", "Allocated", "Free"))
 KINDS = (
     Kind(
         DeviceAssignment, "deviceassignments", "hda", "Namespaced",
@@ -77,6 +79,31 @@ KINDS = (
             Column("Summary", ".status.summary"),
             _AGE,
         ),
+    ),
+    Kind(
+        VFPool, "vfpools", "hdp", "Cluster",
+        (
+            Column("Nodes", ".status.nodes", "integer"),
+            Column("NodesReady", ".status.nodesReady", "integer"),
+            *_COUNTS,
+            Column("Ready", _condition("Ready", "status")),
+            Column("Reason", _condition("Ready", "reason")),
+            _AGE,
+        ),
+    ),
+    Kind(
+        NodeVFPool, "nodevfpools", "hdnp", "Cluster",
+        (
+            Column("Pool", ".spec.poolName"),
+            Column("Node", ".spec.nodeName"),
+            Column("PF", ".status.pf.name"),
+            *_COUNTS,
+            Column("NetworkActive", ".status.network.active", "boolean"),
+            Column("Ready", _condition("Ready", "status")),
+            Column("Reason", _condition("Ready", "reason")),
+            _AGE,
+        ),
+        (".spec.nodeName",),
     ),
 )  # fmt: skip
 
@@ -105,12 +132,16 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
         out["enum"] = [node["const"]]
     if out.get("default", 0) in ([], "", None):
         del out["default"]
+    if isinstance(out.get("default"), dict):
+        out["default"] = {}  # the defaults of what is in it are its own
     if "description" in out:
         out["description"] = " ".join(out["description"].split())
     if "properties" in node:
         out["properties"] = {k: _structural(v, definitions) for k, v in node["properties"].items()}
     if "items" in node:
         out["items"] = _structural(node["items"], definitions)
+    if isinstance(node.get("additionalProperties"), dict):
+        out["additionalProperties"] = _structural(node["additionalProperties"], definitions)
     return out
 
 

@@ -1,148 +1,16 @@
-"""DeviceAssignment: one host PCI device for one guest."""
+"""DeviceAssignment: one host PCI device, or one VF of a pool, for one guest."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from .common import (
-    AddressText,
-    Conditions,
-    DriverName,
-    GuestName,
-    IntOrHex,
-    Model,
-    NodeName,
-    Uuid,
-    rules,
-)
+from .common import AddressText, Conditions, DriverName, GuestName, Model, NodeName, Uuid, rules
+from .network import NetworkSettings, NicStatus, VfConfigStatus
+from .source import Source
 
 FINALIZER = "hostdev.dev/release"
-
-_ADDRESS_RULE = (
-    r"self.matches('^([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F][.][0-7]$')"
-    r" || self.matches('^pci_[0-9a-fA-F]{4,8}_[0-9a-fA-F]{2}_[01][0-9a-fA-F]_[0-7]$')"
-)
-
-
-_ID = "^0x[0-9a-fA-F]{4}$"
-
-
-def _number(limit: int, digits: str) -> dict[str, Any]:
-    """An integer up to the limit, or hexadecimal text with 0x.
-
-    Native validation, since CEL cannot bound the cost of text that may be a number: the pattern holds for text alone,
-    the limits for numbers alone.
-    """
-    return {"pattern": f"^0x{digits}$", "minimum": 0, "maximum": limit}
-
-
-class PciSource(Model):
-    """A device by its address, written in one of three ways."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.address) ? !has(self.domain) && !has(self.bus) && !has(self.slot)"
-                " && !has(self.function) : has(self.bus) && has(self.slot) && has(self.function)",
-                "give the device once: either address, or bus, slot and function (and domain)",
-            ),
-        )
-    )
-
-    address: Annotated[
-        str | None,
-        Field(
-            max_length=24,
-            json_schema_extra=rules(
-                (
-                    _ADDRESS_RULE,
-                    "address must be in lspci's form (0000:01:00.0) or libvirt's (pci_0000_01_00_0)",
-                )
-            ),
-        ),
-    ] = Field(
-        default=None,
-        description="The address in lspci's form 0000:01:00.0 (hexadecimal; without the domain it is 0000)"
-        " or libvirt's name pci_0000_01_00_0.",
-    )
-    domain: IntOrHex | None = Field(
-        default=None,
-        json_schema_extra=_number(0x7FFFFFFF, "[0-9a-fA-F]{1,7}"),
-        description="PCI domain: an integer or 0x text; 0 if absent.",
-    )
-    bus: IntOrHex | None = Field(
-        default=None, json_schema_extra=_number(0xFF, "[0-9a-fA-F]{1,2}"), description="PCI bus: an integer or 0x text."
-    )
-    slot: IntOrHex | None = Field(
-        default=None,
-        json_schema_extra=_number(0x1F, "[01]?[0-9a-fA-F]"),
-        description="PCI slot (device): an integer or 0x text.",
-    )
-    function: IntOrHex | None = Field(
-        default=None, json_schema_extra=_number(0x7, "0?[0-7]"), description="PCI function: an integer or 0x text."
-    )
-
-
-class MatchSource(Model):
-    """A device by what it is: all fields that are given must fit."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.vendor) || has(self.device) || has(self.class) || has(self.serial) || has(self.slotPath)"
-                " || has(self.pfMAC) || has(self.numaNode)",
-                "say what to match: vendor, device, class, serial, slotPath, pfMAC with vfIndex, or numaNode",
-            ),
-            ("has(self.pfMAC) == has(self.vfIndex)", "a VF is named by both: pfMAC and vfIndex"),
-        )
-    )
-
-    vendor: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
-        default=None, description="PCI vendor, for example 0x8086."
-    )
-    device: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
-        default=None, description="PCI device (product), for example 0x10c9."
-    )
-    class_: Annotated[str, Field(max_length=8, pattern="^0x[0-9a-fA-F]{2}([0-9a-fA-F]{2}){0,2}$")] | None = Field(
-        default=None,
-        alias="class",
-        description="PCI class: base class (0x02), with subclass (0x0200), or with programming interface (0x020000).",
-    )
-    serial: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
-        default=None, description="Serial number, as status.devices[].serial of the DeviceHost shows it."
-    )
-    slot_path: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None,
-        description="The way from the root bus without bus numbers, for example 0000:00/1c.0/00.0; it stays the same"
-        " when buses are numbered anew.",
-    )
-    pf_mac: Annotated[str, Field(max_length=17, pattern="^([0-9a-f]{2}:){5}[0-9a-f]{2}$")] | None = Field(
-        default=None, alias="pfMAC", description="A VF: permanent MAC address of its PF, in lower case."
-    )
-    vf_index: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        default=None, description="A VF: its index on that PF, from 0."
-    )
-    numa_node: Annotated[int, Field(ge=0, le=1023)] | None = Field(default=None, description="NUMA node.")
-    any: bool = Field(
-        default=False,
-        description="false: exactly one device may fit. true: the first free one that fits is chosen once; from then on"
-        " status.identity says which.",
-    )
-
-
-class Source(Model):
-    """Which device is meant. Exactly one of the fields."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("has(self.pci) != has(self.match)", "name the device once: either source.pci or source.match")
-        )
-    )
-
-    pci: PciSource | None = Field(default=None, description="A device by its PCI address on the node.")
-    match: MatchSource | None = Field(default=None, description="A device by its properties.")
 
 
 class DomainReference(Model):
@@ -222,6 +90,12 @@ class DeviceAssignmentSpec(Model):
         " unplugged device to the host while the guest has the others.",
     )
     driver: DriverSpec | None = Field(default=None, description="The driver that serves the guest.")
+    network: NetworkSettings | None = Field(
+        default=None,
+        description="The guest's NIC on an SR-IOV VF. A device that is no VF has no such settings. What is in it can be"
+        " changed at any time: a running guest gets it by a detach and an attach with attach: Live, else at its next"
+        " boot.",
+    )
 
 
 class IdentityStatus(Model):
@@ -311,6 +185,9 @@ class RecordStatus(Model):
     members: Annotated[tuple[RecordMember, ...], Field(max_length=1024)] = Field(
         default=(), description="The endpoints of the group, as they were before."
     )
+    vf: VfConfigStatus | None = Field(
+        default=None, description="Settings of the VF as they were before; absent if none were changed."
+    )
 
 
 class GuestStatus(Model):
@@ -340,13 +217,17 @@ class DeviceAssignmentStatus(Model):
         alias="domainUUID",
         description="UUID of the guest, pinned at binding. A guest of that name with another UUID gets nothing.",
     )
-    device: DeviceStatus | None = Field(default=None, description="The device.")
+    device: DeviceStatus | None = Field(
+        default=None,
+        description="The device. Of a pool: the VF that libvirt gave to the running guest; absent while it is off.",
+    )
     identity: SeenStatus | None = Field(
         default=None, description="Its fingerprint, as it was seen first: decides which device is meant from then on."
     )
     iommu_group: IommuGroupStatus | None = Field(default=None, description="Its IOMMU group.")
     record: RecordStatus | None = Field(default=None, description="What was before, to be given back.")
     guest: GuestStatus | None = Field(default=None, description="The guest's side.")
+    network: NicStatus | None = Field(default=None, description="The guest's NIC; absent if the device is not one.")
     conditions: Conditions = Field(
         default=(),
         description="Accepted: bound to a node. Planned: all checks passed. GroupReady: the whole IOMMU group is"
@@ -355,8 +236,34 @@ class DeviceAssignmentStatus(Model):
     )
 
 
+#: What source.pool excludes: libvirt chooses the VF at each start of the guest, and the VFPool says how it is set.
+_POOL_RULES = tuple(
+    (f"!has(self.spec.source.pool) || ({rule})", message)
+    for rule, message in (
+        ("has(self.spec.domain)", "a pool has no reservations: name the guest that gets the VF (spec.domain)"),
+        (
+            "self.spec.groupPolicy == 'DetachUnused' && self.spec.mateAddress == 'Auto'",
+            "groupPolicy and mateAddress are about the IOMMU group of a certain device: leave them out with"
+            " source.pool, where libvirt takes any free VF",
+        ),
+        (
+            "self.spec.managed",
+            "managed: false holds a certain device between two runs of the guest: leave it out with source.pool, where"
+            " libvirt takes any free VF at each start",
+        ),
+        (
+            "!has(self.spec.network) || (!has(self.spec.network.trust) && !has(self.spec.network.spoofCheck)"
+            " && !has(self.spec.network.linkState) && !has(self.spec.network.minTxRate)"
+            " && !has(self.spec.network.maxTxRate))",
+            "trust, spoofCheck, linkState, minTxRate and maxTxRate of a pool's VFs stand in the VFPool"
+            " (spec.vfSettings): with source.pool network has mac, vlan and virtualPort",
+        ),
+    )
+)
+
+
 class DeviceAssignment(Model):
-    """Gives one host PCI device to one libvirt guest (or reserves it), keeps it so, and gives it back when deleted."""
+    """Gives a host PCI device or a VF of a pool to one libvirt guest, keeps it so, and gives it back when deleted."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -371,7 +278,13 @@ class DeviceAssignment(Model):
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach and detach can be changed: delete it and make a new one",
+                "of a bound assignment only attach, detach and network can be changed: delete it and make a new one",
+            ),
+            (
+                "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"
+                " || has(self.spec.network) == has(oldSelf.spec.network)",
+                "a bound assignment keeps or lacks network, which decides whether the guest gets a device or a NIC:"
+                " change what is in it, or delete the assignment and make a new one",
             ),
             (
                 "has(self.spec.domain) || has(self.spec.nodeName)",
@@ -383,13 +296,14 @@ class DeviceAssignment(Model):
             ),
             (
                 "has(self.spec.domain) || (self.spec.attach == 'Auto' && self.spec.detach == 'WhenOff'"
-                " && !has(self.spec.driver))",
-                "attach, detach and driver are about a guest: a reservation (no spec.domain) has none",
+                " && !has(self.spec.driver) && !has(self.spec.network))",
+                "attach, detach, driver and network are about a guest: a reservation (no spec.domain) has none",
             ),
             (
                 "has(self.spec.domain) || self.spec.groupPolicy != 'AssignAll'",
                 "groupPolicy AssignAll needs a guest: set spec.domain",
             ),
+            *_POOL_RULES,
         )
     )
 

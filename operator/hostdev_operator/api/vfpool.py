@@ -6,15 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from .common import AddressText, Conditions, DriverName, Model, NodeName, Uuid, rules
+from .common import AddressInput, AddressText, Conditions, DriverName, Model, NodeName, PciId, PoolName, Uuid, rules
 from .deviceassignment import IdentityStatus
-from .network import MacAddress, NetdevName, PortgroupName, VfSettings, VlanSeen, VlanTag
+from .network import (
+    MacAddress,
+    NetdevName,
+    NetworkName,
+    PortgroupName,
+    VfSettings,
+    VfSettingsStatus,
+    VlanSeen,
+    VlanTag,
+)
 
 POOL_FINALIZER = "hostdev.dev/pool"
 
-#: A name of a libvirt network.
-NetworkName = Annotated[str, Field(min_length=1, max_length=64, pattern="^[^/\\s]+$")]
-_ID = "^0x[0-9a-fA-F]{4}$"
+_RANGE = "^[0-9]{1,5}-[0-9]{1,5}$"
 
 
 class PfSelector(Model):
@@ -25,22 +32,23 @@ class PfSelector(Model):
             (
                 "has(self.name) || has(self.mac) || has(self.address) || has(self.vendor) || has(self.device)",
                 "say which PF: by name, mac, address, or vendor and device",
-            )
+            ),
+            (
+                f"!has(self.vfs) || !self.vfs.matches('{_RANGE}')"
+                " || int(self.vfs.split('-')[0]) <= int(self.vfs.split('-')[1])",
+                "vfs is a range from the first to the last index: 0-3",
+            ),
         )
     )
 
     name: NetdevName | None = Field(default=None, description="The PF's netdev, for example ens1f0.")
-    mac: MacAddress | None = Field(default=None, description="The PF's permanent MAC address, in lower case.")
-    address: Annotated[str, Field(max_length=24)] | None = Field(
+    mac: MacAddress | None = Field(default=None, description="The PF's permanent MAC address.")
+    address: AddressInput | None = Field(
         default=None, description="The PF's PCI address: 0000:01:00.0, or libvirt's pci_0000_01_00_0."
     )
-    vendor: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
-        default=None, description="PCI vendor, for example 0x8086."
-    )
-    device: Annotated[str, Field(max_length=6, pattern=_ID)] | None = Field(
-        default=None, description="PCI device (product), for example 0x10c9."
-    )
-    vfs: Annotated[str, Field(max_length=11, pattern="^[0-9]{1,5}-[0-9]{1,5}$")] | None = Field(
+    vendor: PciId | None = Field(default=None, description="PCI vendor, for example 0x8086.")
+    device: PciId | None = Field(default=None, description="PCI device (product), for example 0x10c9.")
+    vfs: Annotated[str, Field(max_length=11, pattern=_RANGE)] | None = Field(
         default=None,
         description="The VFs of the pool by index, for example 0-3, so that pools can share a PF; all if absent.",
     )
@@ -57,6 +65,15 @@ class Portgroup(Model):
 class PoolNetwork(Model):
     """The libvirt network that hands out the VFs."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.portgroups) || self.portgroups.filter(p, p.default).size() <= 1",
+                "only one portgroup can be the default one",
+            )
+        )
+    )
+
     name: NetworkName | None = Field(default=None, description="Its name; the pool's own name if absent.")
     vlan: VlanTag | None = Field(default=None, description="VLAN of all guests that are in no portgroup with another.")
     portgroups: Annotated[tuple[Portgroup, ...], Field(max_length=64)] = Field(
@@ -71,14 +88,36 @@ class PoolNetwork(Model):
     )
 
 
+_SETTINGS_RULES = (
+    (
+        "has(self.numVFs) != self.externallyManaged",
+        "say how many VFs the PF shall have (numVFs), or that somebody else makes them (externallyManaged: true), not"
+        " both",
+    ),
+    (
+        f"!has(self.numVFs) || !has(self.pf.vfs) || !self.pf.vfs.matches('{_RANGE}')"
+        " || int(self.pf.vfs.split('-')[1]) < self.numVFs",
+        "pf.vfs counts from 0: its last index must be below numVFs, which is of the whole PF",
+    ),
+    ("self.pf == oldSelf.pf", "pf cannot be changed: delete the pool and make a new one"),
+    (
+        "has(self.network.name) == has(oldSelf.network.name)"
+        " && (!has(self.network.name) || self.network.name == oldSelf.network.name)",
+        "network.name cannot be changed: delete the pool and make a new one",
+    ),
+)
+
+
 class NodePoolSettings(Model):
     """What a pool asks of each node."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*_SETTINGS_RULES))
+
     pf: PfSelector = Field(description="The physical function.")
-    num_vfs: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+    num_vfs: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
         alias="numVFs",
-        description="How many VFs the PF shall have (sriov_numvfs). It is changed only while no VF is in use.",
+        description="How many VFs the whole PF shall have (sriov_numvfs). It is changed only while no VF is in use.",
     )
     externally_managed: bool = Field(
         default=False, description="true: somebody else makes the VFs; sriov_numvfs is never written."
@@ -96,10 +135,25 @@ class NodePoolSettings(Model):
     vf_settings: VfSettings = Field(default=VfSettings(), description="Settings of all VFs of the pool.")
 
 
+_LABEL_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+#: The value of a node's label.
+LabelValue = Annotated[str, Field(max_length=63, pattern="^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+
+
 class VFPoolSpec(NodePoolSettings):
     """What should be, on each node that is selected."""
 
-    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] = Field(
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *_SETTINGS_RULES,
+            (
+                f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches('{_LABEL_KEY}') && size(k) <= 317)",
+                "a key of nodeSelector is a label of nodes: kubernetes.io/hostname",
+            ),
+        )
+    )
+
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field(
         default={}, description="Labels of the nodes that have the pool; all nodes with an agent if empty."
     )
 
@@ -107,7 +161,17 @@ class VFPoolSpec(NodePoolSettings):
 class NodeVFPoolSpec(NodePoolSettings):
     """One pool on one node. Written by the controller from the VFPool."""
 
-    pool_name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the VFPool.")
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *_SETTINGS_RULES,
+            (
+                "self.poolName == oldSelf.poolName && self.nodeName == oldSelf.nodeName",
+                "poolName and nodeName cannot be changed: the controller makes a NodeVFPool for each node of a VFPool",
+            ),
+        )
+    )
+
+    pool_name: PoolName = Field(description="Name of the VFPool.")
     node_name: NodeName = Field(description="The node whose agent carries it out.")
 
 
@@ -155,15 +219,10 @@ class VfCounts(Model):
     free: int = Field(description="Those that a guest can get.")
 
 
-class VfBefore(Model):
+class VfBefore(VfSettingsStatus):
     """Settings of one VF before they were changed."""
 
     index: int = Field(description="Index on the PF.")
-    trust: bool | None = Field(default=None, description="Trust.")
-    spoof_check: bool | None = Field(default=None, description="Spoof check.")
-    link_state: Annotated[str, Field(max_length=8)] | None = Field(default=None, description="Link state.")
-    min_tx_rate: int | None = Field(default=None, description="Guaranteed Mbit/s.")
-    max_tx_rate: int | None = Field(default=None, description="Limit in Mbit/s.")
 
 
 class PoolRecordStatus(Model):
@@ -183,12 +242,15 @@ class PoolRecordStatus(Model):
     num_vfs: int | None = Field(
         default=None, alias="numVFs", description="How many VFs it shall have; absent if they are managed externally."
     )
+    autoprobe: bool | None = Field(
+        default=None, description="sriov_drivers_autoprobe as it shall be; absent if it is left alone."
+    )
     network_name: NetworkName = Field(description="The libvirt network.")
     network_uuid: Uuid | None = Field(
         default=None, alias="networkUUID", description="Its UUID, once it was made or adopted."
     )
     adopted: bool = Field(description="Whether the network was there before, so that it stays.")
-    vfs_before: Annotated[tuple[VfBefore, ...], Field(max_length=256)] = Field(
+    vfs_before: Annotated[tuple[VfBefore, ...], Field(max_length=1024)] = Field(
         default=(), alias="vfsBefore", description="Settings of the VFs as they were."
     )
 
@@ -239,6 +301,16 @@ class VFPoolStatus(Model):
 
 class VFPool(Model):
     """VFs of SR-IOV cards that libvirt hands out: number of VFs, network, VLANs and settings on each selected node."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63",
+                "a pool's name is a DNS label, of at most 63 characters and without dots: with the node's name it makes"
+                " the name of its NodeVFPool",
+            )
+        )
+    )
 
     spec: VFPoolSpec = Field(description="What should be.")
     status: VFPoolStatus | None = Field(default=None, description="What is.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .identity import Identity
 from .model import VFIO_DRIVER
 from .pci import PciAddress
+from .pool_actions import ConfigureVf
 from .record import Record
 
 
@@ -38,14 +39,42 @@ class DetachDriver:
 
 
 @dataclass(frozen=True)
+class NicXml:
+    """What an <interface> of ours says of the NIC.
+
+    ``mac`` is lower case; ``vlan`` None: untagged, or as the network and its portgroup have it; ``profile``: port
+    profile of an 802.1Qbh switch; ``guest_address``: where the guest sees it, None: libvirt chooses.
+    """
+
+    mac: str
+    vlan: int | None = None
+    profile: str | None = None
+    guest_address: PciAddress | None = None
+
+
+@dataclass(frozen=True)
 class HostdevXml:
-    """A <hostdev> as we write it. ``unassigned``: the guest holds the device without seeing it."""
+    """A <hostdev> as we write it; with ``nic`` an <interface type='hostdev'>, which only VFs can be.
+
+    ``unassigned``: the guest holds the device without seeing it.
+    """
 
     address: PciAddress
     alias: str
     managed: bool
     driver: str | None = None
     unassigned: bool = False
+    nic: NicXml | None = None
+
+
+@dataclass(frozen=True)
+class InterfaceXml:
+    """An <interface type='network'> as we write it: at each start of the guest libvirt gives it a VF of the network."""
+
+    network: str
+    alias: str
+    nic: NicXml
+    portgroup: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +133,64 @@ class RemoveHostdev:
 
 
 @dataclass(frozen=True)
+class PlugInterface:
+    """Add the NIC to the running guest (attach-device --live): libvirt gives it a free VF of the network.
+
+    Nothing to do if the running guest has an interface with this alias.
+    """
+
+    domain_uuid: str
+    interface: InterfaceXml
+
+    def __str__(self) -> str:
+        return f"plug a NIC of network {self.interface.network} into running guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class AddInterface:
+    """Add the NIC to the guest's persistent XML (attach-device --config).
+
+    Nothing to do if that has an interface with this alias.
+    """
+
+    domain_uuid: str
+    interface: InterfaceXml
+
+    def __str__(self) -> str:
+        return f"add a NIC of network {self.interface.network} to the persistent XML of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class UnplugInterface:
+    """Ask the running guest to let go of the NIC with this alias, and wait until it is out of the live XML.
+
+    HostError UnplugRejected or UnplugPending if it stays; nothing to do if it is not there. ``address`` is the VF that
+    it had when it was planned; None if it had none.
+    """
+
+    domain_uuid: str
+    alias: str
+    address: PciAddress | None = None
+
+    def __str__(self) -> str:
+        return f"unplug NIC {self.address or self.alias} from running guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class RemoveInterface:
+    """Remove the NIC with this alias from the guest's persistent XML (detach-device --config).
+
+    Nothing to do if it is not there, or the guest is gone.
+    """
+
+    domain_uuid: str
+    alias: str
+
+    def __str__(self) -> str:
+        return f"remove NIC {self.alias} from the persistent XML of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
 class ReturnDriver:
     """Give a device back from vfio-pci or from no driver (nodedev-reattach) and verify that ``driver`` is bound.
 
@@ -130,12 +217,24 @@ class DropRecord:
 
 
 Action = (
-    WriteRecord | DetachDriver | PlugHostdev | AddHostdev | UnplugHostdev | RemoveHostdev | ReturnDriver | DropRecord
+    WriteRecord
+    | DetachDriver
+    | ConfigureVf
+    | PlugHostdev
+    | AddHostdev
+    | UnplugHostdev
+    | RemoveHostdev
+    | PlugInterface
+    | AddInterface
+    | UnplugInterface
+    | RemoveInterface
+    | ReturnDriver
+    | DropRecord
 )
 
 
 def touched(actions: Iterable[Action]) -> frozenset[PciAddress]:
-    """The devices that actions change, or change something of."""
+    """The devices that actions change, or change something of; which VF libvirt takes for a NIC is not among them."""
     found = set[PciAddress]()
     for action in actions:
         match action:
@@ -143,7 +242,11 @@ def touched(actions: Iterable[Action]) -> frozenset[PciAddress]:
                 found |= {record.address, *(member.address for member in record.members)}
             case PlugHostdev() | AddHostdev():
                 found.add(action.hostdev.address)
-            case DropRecord():
+            case ConfigureVf():
+                found.add(action.pf)
+            case UnplugInterface():
+                found |= {action.address} if action.address else set()
+            case PlugInterface() | AddInterface() | RemoveInterface() | DropRecord():
                 pass
             case _:
                 found.add(action.address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from ..api.common import Condition
@@ -12,12 +13,15 @@ from ..api.deviceassignment import (
     IommuGroupStatus,
     MemberStatus,
 )
+from ..api.network import NicStatus
 from . import reasons
+from .actions import NicXml
 from .checks import Case, Refusal, is_overridden, lacking_slots, to_be_plugged
 from .conditions import ACCEPTED, ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
 from .intent import ALIAS_PREFIX, LIVE, NEXT_BOOT, Intent, Seen, Wish
-from .model import Guest, Observation, PciDevice, Role
-from .plan import not_held, our_hostdevs
+from .model import Guest, Nic, Observation, PciDevice, Role
+from .nic import of_vf, words
+from .plan import differs, nic_of, not_held, our_hostdevs
 from .published import record_status, seen_status
 from .reasons import Retry
 from .record import Record
@@ -54,70 +58,145 @@ class Outcome:
         return self.refused or self.failed
 
 
-@dataclass(frozen=True)
-class _View:
-    """What the conditions are computed from; ``intent`` is None if it cannot be told which device is meant."""
+class View(ABC):
+    """What the conditions are computed from, of either kind of assignment."""
 
-    wish: Wish
-    intent: Intent | None
-    host: Observation
-    outcome: Outcome
+    def __init__(self, wish: Wish, host: Observation, outcome: Outcome) -> None:
+        self.wish = wish
+        self.host = host
+        self.outcome = outcome
+
+    @property
+    def guest(self) -> Guest | None:
+        """The guest, if it is there."""
+        return self.host.guest(self.wish.domain_uuid) if self.wish.domain_uuid else None
+
+    @property
+    def guest_name(self) -> str:
+        """How messages name the guest."""
+        if self.guest:
+            return self.guest.name
+        return (self.wish.spec.domain and self.wish.spec.domain.name) or self.wish.domain_uuid or ""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How messages name what the guest gets."""
+
+    @abstractmethod
+    def missing(self, *, live: bool) -> bool:
+        """Whether the guest's live or persistent XML lacks something that it is to have."""
+
+    @abstractmethod
+    def pending(self) -> str | None:
+        """What the running guest will have otherwise at its next boot; None if it has all of it as asked."""
+
+    @abstractmethod
+    def cannot_plug(self) -> Refusal | None:
+        """Why the running guest cannot be given it now; None if nothing speaks against it."""
+
+    @abstractmethod
+    def cannot_start(self) -> Refusal | None:
+        """Why the guest's next start will fail, as things are; None if nothing speaks against it."""
+
+    @property
+    def must_be_live(self) -> bool:
+        """Whether it is not ready before the running guest has it."""
+        return self.wish.spec.attach == LIVE and self.guest is not None and self.guest.active
+
+
+class _DeviceView(View):
+    """``intent`` is None if it cannot be told which device is meant."""
+
+    def __init__(self, wish: Wish, intent: Intent | None, host: Observation, outcome: Outcome) -> None:
+        super().__init__(wish, host, outcome)
+        self.intent = intent
 
     @property
     def record(self) -> Record | None:
         return self.host.records.get(self.wish.uid)
 
     @property
-    def guest(self) -> Guest | None:
-        return self.host.guest(self.wish.domain_uuid) if self.wish.domain_uuid else None
-
-    @property
     def device(self) -> PciDevice | None:
         return self.host.devices.get(self.intent.address) if self.intent else None
 
     @property
+    def case(self) -> Case | None:
+        """What the checks look at, if the device is there."""
+        return Case(self.intent, self.record, self.host) if self.intent and self.device else None
+
+    @property
     def name(self) -> str:
-        """How messages name the device."""
         if self.intent:
             return str(self.intent.address)
         return str(self.record.address) if self.record else "the device"
 
-    @property
-    def guest_name(self) -> str:
-        if self.guest:
-            return self.guest.name
-        return (self.wish.spec.domain and self.wish.spec.domain.name) or self.wish.domain_uuid or ""
-
     def missing(self, *, live: bool) -> bool:
-        """Whether the guest's live or persistent XML lacks something that it is to have."""
-        guest, intent = self.guest, self.intent
+        guest, case = self.guest, self.case
         if guest is None:
             return True
-        if intent is None or self.device is None:
+        if case is None:
             return not our_hostdevs(guest, guest.live if live else guest.config, self.wish.uid, self.record)
-        case = Case(intent, self.record, self.host)
         if live:
             return bool(to_be_plugged(case))
         ours = {h.address for h in our_hostdevs(guest, guest.config, self.wish.uid, self.record)}
-        return any(d.address not in ours for d in case.targets)
+        return differs(case, live=False) or any(d.address not in ours for d in case.targets)
+
+    def pending(self) -> str | None:
+        case, guest = self.case, self.guest
+        if case is None or guest is None or not differs(case, live=True):
+            return None
+        wanted = nic_of(case)
+        return other_nic(guest, of_vf(guest.live_nics, case.intent), wanted, wanted.vlan) if wanted else None
+
+    def cannot_plug(self) -> Refusal | None:
+        lack = lacking_slots(self.case) if self.case else None
+        return Refusal(reasons.NO_GUEST_PCI_SLOT, lack) if lack else None
+
+    def cannot_start(self) -> Refusal | None:
+        return None
+
+
+def other_nic(guest: Guest, has: Nic | None, wanted: NicXml, vlan: int | None) -> str:
+    """What a running guest's NIC is, and what it will be."""
+    now = words(has.mac, has.vlan, has.profile) if has else "it as a plain device"
+    return (
+        f"guest {guest.name} runs with {now}; it gets {words(wanted.mac, vlan, wanted.profile)} at its next boot: shut"
+        " it down and start it, or set spec.attach to Live, which interrupts its network"
+    )
 
 
 def assignment_status(wish: Wish, intent: Intent | None, host: Observation, outcome: Outcome) -> DeviceAssignmentStatus:
     """The status without node, guest UUID and times: those are stamped by whoever writes it."""
-    view = _View(wish, intent, host, outcome)
+    view = _DeviceView(wish, intent, host, outcome)
     device, record = view.device, view.record
     seen = _seen(view)
     return DeviceAssignmentStatus(
-        device=_device(device) if device else None,
+        device=device_status(device) if device else None,
         identity=seen_status(seen) if seen else None,
         iommu_group=_group(device, host, record) if device else None,
         record=record_status(record) if record else None,
-        guest=_guest(view),
+        guest=guest_status(view, _has(view, live=False), _has(view, live=True)),
+        network=_network(view),
         conditions=_conditions(view),
     )
 
 
-def _seen(view: _View) -> Seen | None:
+def _has(view: _DeviceView, *, live: bool) -> bool:
+    guest = view.guest
+    found = (guest.live if live else guest.config) if guest else ()
+    return guest is not None and bool(our_hostdevs(guest, found, view.wish.uid, view.record))
+
+
+def _network(view: _DeviceView) -> NicStatus | None:
+    """The NIC that the guest has, or gets; absent while the guest has nothing."""
+    nic = nic_of(view.case) if view.case else None
+    if nic is None or not (_has(view, live=False) or _has(view, live=True)):
+        return None
+    return NicStatus(mac=nic.mac, vlan=nic.vlan, pending=view.pending() is not None)
+
+
+def _seen(view: _DeviceView) -> Seen | None:
     """The fingerprint as it was first seen, and where the device is now."""
     device, known = view.device, last_seen(view.wish, view.record)
     if device is None:
@@ -125,21 +204,23 @@ def _seen(view: _View) -> Seen | None:
     return Seen(device.address, known.identity if known else device.identity)
 
 
-def _conditions(view: _View) -> tuple[Condition, ...]:
-    parts = [_planned(view), _group_ready(view)]
+def _conditions(view: _DeviceView) -> tuple[Condition, ...]:
+    parts = (_planned(view), _group_ready(view))
     if view.wish.domain_uuid is None:
-        return (*parts, _ready(view, parts))
-    parts.append(_configured(view))
+        return (*parts, ready(view, parts, "Reserved", f"{view.name} is reserved: its IOMMU group is held for nobody"))
+    done = f"{view.name} is assigned to guest {view.guest_name} and its IOMMU group is claimed"
+    return conditions_of_guest(view, parts, done)
+
+
+def conditions_of_guest(view: View, parts: tuple[Condition, ...], done: str) -> tuple[Condition, ...]:
+    """The conditions, after those that are about the host (``parts``); ``done``: what Ready says if all is well."""
+    parts = (*parts, _configured(view))
     attached = _attached(view)
-    wanted = [*parts, attached] if _must_be_live(view) else parts
-    return (*parts, attached, _ready(view, wanted))
+    wanted = (*parts, attached) if view.must_be_live else parts
+    return (*parts, attached, ready(view, wanted, "Assigned", done))
 
 
-def _must_be_live(view: _View) -> bool:
-    return view.wish.spec.attach == LIVE and view.guest is not None and view.guest.active
-
-
-def _planned(view: _View) -> Condition:
+def _planned(view: _DeviceView) -> Condition:
     refused = view.outcome.refused
     if refused:
         return condition(PLANNED, False, refused.reason, refused.message)
@@ -160,7 +241,7 @@ def _planned(view: _View) -> Condition:
     return condition(PLANNED, True, "ChecksPassed", "every check passed")
 
 
-def _group_ready(view: _View) -> Condition:
+def _group_ready(view: _DeviceView) -> Condition:
     record, device, outcome = view.record, view.device, view.outcome
     if record and device:
         mates = view.host.mates(device)
@@ -175,7 +256,7 @@ def _group_ready(view: _View) -> Condition:
     return condition(GROUP_READY, False, "NotClaimed", f"the IOMMU group of {view.name} is not claimed")
 
 
-def _configured(view: _View) -> Condition:
+def _configured(view: View) -> Condition:
     outcome = view.outcome
     if not view.missing(live=False):
         text = f"{view.name} is in the persistent XML of guest {view.guest_name}"
@@ -188,7 +269,7 @@ def _configured(view: _View) -> Condition:
     return condition(CONFIGURED, False, "NotConfigured", text)
 
 
-def _attached(view: _View) -> Condition:
+def _attached(view: View) -> Condition:
     guest = view.guest
     if guest is None:
         return condition(
@@ -199,36 +280,55 @@ def _attached(view: _View) -> Condition:
             " delete the assignment",
         )
     if not guest.active:
-        gets_it = "" if view.missing(live=False) else f"; it gets {view.name} at its next start"
-        return condition(ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off{gets_it}")
-    if not view.missing(live=True):
-        return condition(ATTACHED, True, "InLiveXML", f"guest {guest.name} runs with {view.name}")
-    later = f"guest {guest.name} runs without {view.name}; it gets it at its next boot: shut it down and start it"
+        return _attached_off(view, guest)
     trouble = view.outcome.not_plugged or (view.outcome.trouble if view.wish.spec.attach == LIVE else None)
+    return _attached_without(view, guest, trouble) if view.missing(live=True) else _attached_with(view, guest, trouble)
+
+
+def _attached_with(view: View, guest: Guest, trouble: Refusal | None) -> Condition:
+    pending = view.pending()
+    if pending is None:
+        return condition(ATTACHED, True, "InLiveXML", f"guest {guest.name} runs with {view.name}")
+    if trouble is None:
+        return condition(ATTACHED, False, reasons.NETWORK_PENDING, pending)
+    return condition(ATTACHED, False, trouble.reason, f"{trouble.message}; {pending}")
+
+
+def _attached_without(view: View, guest: Guest, trouble: Refusal | None) -> Condition:
+    later = f"guest {guest.name} runs without {view.name}; it gets it at its next boot: shut it down and start it"
     if trouble:
         soon = trouble.reason.retry is Retry.BACKOFF
         return condition(ATTACHED, False, trouble.reason, trouble.message if soon else f"{trouble.message}; {later}")
-    lack = lacking_slots(Case(view.intent, view.record, view.host)) if view.intent and view.device else None
-    if lack and view.wish.spec.attach != NEXT_BOOT:
-        return condition(ATTACHED, False, reasons.NO_GUEST_PCI_SLOT, f"{later}; it cannot be plugged in: {lack}")
+    lack = view.cannot_plug() if view.wish.spec.attach != NEXT_BOOT else None
+    if lack:
+        return condition(ATTACHED, False, lack.reason, f"{later}; it cannot be plugged in: {lack.message}")
     return condition(ATTACHED, False, "PendingGuestRestart", later)
 
 
-def _ready(view: _View, wanted: list[Condition]) -> Condition:
+def _attached_off(view: View, guest: Guest) -> Condition:
+    if view.missing(live=False):
+        return condition(ATTACHED, False, "GuestShutOff", f"guest {guest.name} is shut off")
+    fails = view.cannot_start()
+    if fails:
+        text = f"guest {guest.name} is shut off, and its next start will fail: {fails.message}"
+        return condition(ATTACHED, False, fails.reason, text)
+    text = f"guest {guest.name} is shut off; it gets {view.name} at its next start"
+    return condition(ATTACHED, False, "GuestShutOff", text)
+
+
+def ready(view: View, wanted: tuple[Condition, ...], reason: str, done: str) -> Condition:
+    """Whether host and guest stand as asked; else the first thing that is in the way."""
     trouble = view.outcome.trouble
     if trouble:
         return condition(READY, False, trouble.reason, trouble.message)
     missing = next((c for c in wanted if c.status != "True"), None)
     if missing:
         return condition(READY, False, missing.reason, missing.message)
-    if view.wish.domain_uuid is None:
-        return condition(READY, True, "Reserved", f"{view.name} is reserved: its IOMMU group is held for nobody")
-    return condition(
-        READY, True, "Assigned", f"{view.name} is assigned to guest {view.guest_name} and its IOMMU group is claimed"
-    )
+    return condition(READY, True, reason, done)
 
 
-def _device(device: PciDevice) -> DeviceStatus:
+def device_status(device: PciDevice) -> DeviceStatus:
+    """The device as it is."""
     return DeviceStatus(
         address=str(device.address),
         name=device.address.libvirt_name,
@@ -252,16 +352,13 @@ def _group(device: PciDevice, host: Observation, record: Record | None) -> Iommu
     return IommuGroupStatus(number=device.iommu_group, members=tuple(MemberStatus.model_validate(m) for m in members))
 
 
-def _guest(view: _View) -> GuestStatus | None:
+def guest_status(view: View, persistent: bool, live: bool) -> GuestStatus | None:  # noqa: FBT001
+    """The guest's side; ``persistent`` and ``live``: which XML has what is ours."""
     guest = view.guest
     if guest is None:
         return None
     return GuestStatus(
-        name=guest.name,
-        active=guest.active,
-        alias=ALIAS_PREFIX + view.wish.uid,
-        persistent=bool(our_hostdevs(guest, guest.config, view.wish.uid, view.record)),
-        live=bool(our_hostdevs(guest, guest.live, view.wish.uid, view.record)),
+        name=guest.name, active=guest.active, alias=ALIAS_PREFIX + view.wish.uid, persistent=persistent, live=live
     )
 
 
@@ -285,5 +382,6 @@ def old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssig
         iommu_group=old.iommu_group,
         record=old.record,
         guest=old.guest,
+        network=old.network,
         conditions=ours,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..api.deviceassignment import DeviceAssignmentSpec, DomainReference
 from ..api.devicehost import DeviceHostStatus, GuestEntry
 from . import reasons
 from .checks import Refusal
 from .intent import address_of
+
+#: How many nodes of a pool a message names.
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,24 @@ class Binding:
     domain_name: str | None = None
 
 
-def bind(spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus]) -> Binding | Refusal:
-    """The node that has the guest; a refusal where there is none, or several. ``hosts``: node -> its status."""
-    if refusal := _nonsense(spec):
+#: VFPool -> the nodes that have a NodeVFPool of it. Those that are being deleted are not in here.
+PoolNodes = Mapping[str, frozenset[str]]
+
+
+def bind(
+    spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus], pools: PoolNodes = MappingProxyType({})
+) -> Binding | Refusal:
+    """The node that has the guest, and the pool if one is asked for; a refusal where there is none, or several.
+
+    ``hosts``: node -> its status.
+    """
+    if refusal := _nonsense(spec) or _pool_is_missing(spec, pools):
         return refusal
+    answer = _bind(spec, hosts)
+    return answer if isinstance(answer, Refusal) else _pool_is_elsewhere(spec, answer, pools) or answer
+
+
+def _bind(spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus]) -> Binding | Refusal:
     if spec.node_name is not None and spec.node_name not in hosts:
         return Refusal(
             reasons.NODE_NOT_FOUND,
@@ -39,14 +57,40 @@ def bind(spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus]) -> B
 
 def _nonsense(spec: DeviceAssignmentSpec) -> Refusal | None:
     """What the API server's own validation lets through."""
+    if spec.source.pool is not None and spec.domain is None:
+        text = "a pool has no reservations: name the guest that gets the VF (spec.domain)"
+        return Refusal(reasons.INVALID_SOURCE, text)
     if spec.source.pci is None:
-        text = "the source names no device: set source.pci or source.match"
-        return None if spec.source.match else Refusal(reasons.INVALID_SOURCE, text)
+        text = "the source names no device: set source.pci, source.match or source.pool"
+        return None if spec.source.match or spec.source.pool else Refusal(reasons.INVALID_SOURCE, text)
     try:
         address_of(spec.source.pci)
     except ValueError as error:
         return Refusal(reasons.INVALID_SOURCE, str(error))
     return None
+
+
+def _pool_is_missing(spec: DeviceAssignmentSpec, pools: PoolNodes) -> Refusal | None:
+    if spec.source.pool is None or spec.source.pool.name in pools:
+        return None
+    return Refusal(
+        reasons.POOL_NOT_FOUND,
+        f"there is no VFPool {spec.source.pool.name!r}, or it is being deleted (kubectl get vfpools); make it, or name"
+        " another one in a new assignment",
+    )
+
+
+def _pool_is_elsewhere(spec: DeviceAssignmentSpec, binding: Binding, pools: PoolNodes) -> Refusal | None:
+    """The guest decides on the node, so the pool must be there."""
+    if spec.source.pool is None or binding.node_name in pools[spec.source.pool.name]:
+        return None
+    name, nodes = spec.source.pool.name, sorted(pools[spec.source.pool.name])
+    where = f"on {', '.join(nodes[:_LISTED])}{' and others' if len(nodes) > _LISTED else ''}" if nodes else "on no node"
+    return Refusal(
+        reasons.POOL_NOT_FOUND,
+        f"node {binding.node_name}, where guest {binding.domain_name} is, has no VFPool {name} (it is {where}): let its"
+        " nodeSelector select the node, or name another pool in a new assignment",
+    )
 
 
 def _where_the_guest_is(

@@ -34,6 +34,16 @@ needs Attached only with `attach: Live`, and only while the guest runs:
 | [NoGuestPCISlot](troubleshooting.md#noguestpcislot) | hot plug finds no slot for it | shut it off, start it |
 | another one of the catalogue | the guest is gone, or plugging failed (`attach` Auto or Live) | see there |
 
+A NodeVFPool has these conditions:
+
+| condition | True means |
+|---|---|
+| Planned | every check passed; reason VFsLeftOut: VFs that others have are left out of the network, and the message \
+names both |
+| VFsReady | the PF has as many VFs as are asked for, those of the pool among them |
+| NetworkReady | the libvirt network is the pool's, defined as asked, started as it is defined, and started at boot |
+| Ready | all of it, and the PF is up |
+
 A DeviceHost has these conditions:
 
 | condition | True means |
@@ -68,6 +78,8 @@ Generated from operator/hostdev_operator/core by `make crds`; do not edit.
    is followed), and one for each change of Ready. Read the first condition that is not True, in the order Accepted,
    Planned, GroupReady, Configured, Attached, Ready: the others follow from it. Its message names the device, its
    holder and the next step; its reason is a heading of this page.
+   For pools it is `kubectl get vfpool`, then `kubectl get nodevfpool`: the NodeVFPool of a node has the conditions
+   Planned, VFsReady, NetworkReady and Ready, each VF with its holder, and the libvirt network.
 2. `kubectl get devicehost NODE -o yaml` shows what the agent of that node sees: whether IOMMU, VFIO and libvirt work
    (`status.conditions`), each device with its driver, its holder and the host's use of it (`status.devices`), the
    groups, the guests, and claims whose assignment is gone (`status.orphans`).
@@ -83,7 +95,8 @@ In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME
 ## Ways out
 
 - **A deletion waits.** `kubectl describe` says for what: most often for the guest to be shut off
-  ([GuestRunning](#guestrunning)), or for its answer ([UnplugPending](#unplugpending)).
+  ([GuestRunning](#guestrunning)), or for its answer ([UnplugPending](#unplugpending)); a pool's for those who use it
+  ([PoolInUse](#poolinuse), [VFsInUse](#vfsinuse)).
 - **Stop all changes on a node:** `kubectl patch devicehost NODE --type merge -p '{"spec":{"paused":true}}'`. Guests
   keep what they have.
 - **An orphan** (DeviceHost, `status.orphans`): its assignment is gone from the API without a release, as after an etcd

@@ -63,26 +63,36 @@ class Case:
 
 def guest_exists(case: Case) -> Refusal | None:
     """The guest of the pinned UUID must be there, with a persistent definition."""
-    intent, guest = case.intent, case.guest
-    if intent.is_reservation or (guest and guest.persistent):
+    intent = case.intent
+    if intent.is_reservation:
         return None
-    if guest:
-        return Refusal(
-            reasons.GUEST_TRANSIENT,
-            f"guest {guest.name} ({guest.uuid}) is transient: it has no persistent XML that could hold"
-            f" {intent.address}; define it with virsh define",
-        )
     name = intent.domain_name or (case.record.domain_name if case.record else None)
-    twin = next((g for g in case.host.guests if g.name == name), None)
+    return missing_guest(case.host, intent.owner, intent.domain_uuid or "", name, str(intent.address))
+
+
+def missing_guest(host: Observation, owner: str, uuid: str, name: str | None, thing: str) -> Refusal | None:
+    """Why the guest cannot be given the thing; None if it is there and defined."""
+    guest = host.guest(uuid)
+    if guest:
+        return (
+            None
+            if guest.persistent
+            else Refusal(
+                reasons.GUEST_TRANSIENT,
+                f"guest {guest.name} ({guest.uuid}) is transient: it has no persistent XML that could hold"
+                f" {thing}; define it with virsh define",
+            )
+        )
+    twin = next((g for g in host.guests if g.name == name), None)
     if twin:
         return Refusal(
             reasons.GUEST_IDENTITY_CHANGED,
-            f"assignment {intent.owner} is bound to guest {name} with UUID {intent.domain_uuid}, but {name} now has"
-            f" UUID {twin.uuid}: {intent.address} is not given to it; delete the assignment and make a new one",
+            f"assignment {owner} is bound to guest {name} with UUID {uuid}, but {name} now has"
+            f" UUID {twin.uuid}: {thing} is not given to it; delete the assignment and make a new one",
         )
     return Refusal(
         reasons.GUEST_NOT_FOUND,
-        f"guest {name or ''} with UUID {intent.domain_uuid} is not defined here any more: {intent.address} waits for"
+        f"guest {name or ''} with UUID {uuid} is not defined here any more: {thing} waits for"
         " it; define it again with that UUID, or delete the assignment",
     )
 
@@ -104,12 +114,15 @@ def same_mates(case: Case) -> Refusal | None:
 
 def not_paused(case: Case) -> Refusal | None:
     """The administrator's stop."""
-    if not case.host.settings.paused:
+    return paused(case.host, case.device.label)
+
+
+def paused(host: Observation, thing: str) -> Refusal | None:
+    """The same for anything that is not to be changed."""
+    if not host.settings.paused:
         return None
-    return Refusal(
-        reasons.PAUSED,
-        f"{case.device.label} is not changed: the node is paused; set spec.paused of its DeviceHost to false",
-    )
+    text = f"{thing} is not changed: the node is paused; set spec.paused of its DeviceHost to false"
+    return Refusal(reasons.PAUSED, text)
 
 
 def is_endpoint(case: Case) -> Refusal | None:

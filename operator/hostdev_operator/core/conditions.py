@@ -16,6 +16,8 @@ PLANNED = "Planned"
 GROUP_READY = "GroupReady"
 CONFIGURED = "Configured"
 ATTACHED = "Attached"
+VFS_READY = "VFsReady"
+NETWORK_READY = "NetworkReady"
 READY = "Ready"
 
 MESSAGE_LIMIT = 4096

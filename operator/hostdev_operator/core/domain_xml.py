@@ -1,4 +1,4 @@
-"""Reads libvirt's XML of domains, networks and node devices, and writes the one element that we own: <hostdev>."""
+"""Reads libvirt's XML of domains and node devices, and writes the elements that we own: <hostdev> and <interface>."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import cast
 
 from lxml import etree
 
-from .actions import HostdevXml
+from .actions import HostdevXml, InterfaceXml
 from .guest_slots import free_slots
 from .model import Guest, Hostdev
+from .nic_xml import network_interface, nics, vf_interface, with_networks
 from .pci import PciAddress
+from .pci_xml import Element, address_attributes, read_address
 from .slots import Slots
 
+_HOSTDEVS = "devices/hostdev[@mode='subsystem'][@type='pci'] | devices/interface[@type='hostdev']"
 # Domain XML is made by whoever may define guests: no entities, no network, no DTD.
-Element = etree._Element  # noqa: SLF001 - lxml's own type has no public name
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True)
 
 
@@ -42,25 +44,14 @@ def _texts(node: Element, path: str) -> list[str]:
     return [str(text) for text in cast("list[str]", node.xpath(path))]
 
 
-def _address(element: Element) -> PciAddress | None:
-    """An <address> with domain, bus, slot and function: hexadecimal with 0x, or decimal (formatdomain)."""
-    try:
-        numbers = [int(element.get(part) or "0", 0) for part in ("domain", "bus", "slot", "function")]
-        return PciAddress(*numbers)
-    except ValueError:
-        return None
-
-
 def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
     """All host PCI devices: <hostdev type='pci'>, <interface type='hostdev'>, and the disks of <disk type='nvme'>.
 
     A disk's alias is left out: none of those is ours.
     """
     found = []
-    path = "devices/hostdev[@mode='subsystem'][@type='pci'] | devices/interface[@type='hostdev']"
-    for element in _elements(domain, path):
-        source = element.find("source/address")
-        address = _address(source) if source is not None else None
+    for element in _elements(domain, _HOSTDEVS):
+        address = read_address(element.find("source/address"))
         if address:
             alias = element.find("alias")
             found.append(
@@ -71,7 +62,7 @@ def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
                 )
             )
     for element in _elements(domain, "devices/disk/descendant-or-self::*[@type='nvme']/source[address]"):
-        address = _address(_elements(element, "address")[0])
+        address = read_address(element.find("address"))
         if address:
             found.append(Hostdev(address, None, element.get("managed") == "yes"))
     return tuple(found)
@@ -108,37 +99,12 @@ def interface_names(domain: Element, networks: Mapping[str, frozenset[str]]) -> 
     return frozenset(names)
 
 
-@dataclass(frozen=True)
-class NetworkXml:
-    """A libvirt network. ``interfaces``: its bridge, and the host's netdevs that it forwards to.
-
-    One that hands out VFs (forward mode hostdev) has their ``addresses``, or the netdevs of their ``pfs``.
-    """
-
-    name: str
-    interfaces: frozenset[str]
-    hands_out_vfs: bool = False
-    pfs: frozenset[str] = frozenset()
-    addresses: frozenset[PciAddress] = frozenset()
-
-
-def network(text: str) -> NetworkXml:
-    """One network from its XML."""
-    tree = parse(text)
-    if _elements(tree, "forward[@mode='hostdev']"):
-        found = (_address(e) for e in _elements(tree, "forward/address[@type='pci']"))
-        addresses = frozenset(a for a in found if a)
-        pfs = frozenset(_texts(tree, "forward/pf/@dev"))
-        return NetworkXml(tree.findtext("name") or "", frozenset(), True, pfs, addresses)
-    names = _texts(tree, "bridge/@name | forward/@dev | forward/interface/@dev")
-    return NetworkXml(tree.findtext("name") or "", frozenset(names))
-
-
 def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
     """One guest from its live and persistent XML."""
     live = parse(xml.live) if xml.live else None
     config = parse(xml.config) if xml.config else None
     both = [d for d in (live, config) if d is not None]
+    defined = nics(config) if config is not None else ()
     return Guest(
         uuid=xml.uuid,
         name=xml.name,
@@ -146,6 +112,8 @@ def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
         persistent=config is not None,
         live=hostdevs(live) if live is not None else (),
         config=hostdevs(config) if config is not None else (),
+        nics=defined,
+        live_nics=with_networks(nics(live), defined) if live is not None else (),
         block_paths=frozenset().union(*(block_paths(d) for d in both)),
         volume_pools=frozenset().union(*(volume_pools(d) for d in both)),
         interfaces=frozenset().union(*(interface_names(d, networks) for d in both)),
@@ -169,32 +137,45 @@ def node_device_names(text: str) -> tuple[str | None, str | None]:
     )
 
 
-def _source_address(address: PciAddress) -> dict[str, str]:
-    return {
-        "domain": f"0x{address.domain:04x}",
-        "bus": f"0x{address.bus:02x}",
-        "slot": f"0x{address.slot:02x}",
-        "function": f"0x{address.function:x}",
-    }
-
-
 def hostdev_xml(wanted: HostdevXml) -> str:
-    """The <hostdev> that is added to a guest. Built as a tree, so that no name can inject markup."""
+    """The element that is added to a guest. Built as a tree, so that no name can inject markup."""
+    if wanted.nic is not None:
+        return _text(vf_interface(wanted, wanted.nic))
     hostdev = etree.Element("hostdev", mode="subsystem", type="pci", managed="yes" if wanted.managed else "no")
     if wanted.driver:
         etree.SubElement(hostdev, "driver", name=wanted.driver)
     source = etree.SubElement(hostdev, "source")
-    etree.SubElement(source, "address", _source_address(wanted.address))
+    etree.SubElement(source, "address", address_attributes(wanted.address))
     etree.SubElement(hostdev, "alias", name=wanted.alias)
     if wanted.unassigned:
         etree.SubElement(hostdev, "address", type="unassigned")
-    return str(etree.tostring(hostdev, encoding="unicode"))
+    return _text(hostdev)
+
+
+def interface_xml(wanted: InterfaceXml) -> str:
+    """The <interface> that is added to a guest for a VF of a network, in the same way."""
+    return _text(network_interface(wanted))
 
 
 def find_hostdev(text: str, address: PciAddress) -> str | None:
-    """The text of the <hostdev> with this source address in a domain's XML: what detach-device wants."""
-    for element in _elements(parse(text), "devices/hostdev[@mode='subsystem'][@type='pci']"):
-        source = element.find("source/address")
-        if source is not None and _address(source) == address:
-            return str(etree.tostring(element, encoding="unicode", with_tail=False))
+    """The text of the element with this source address in a domain's XML, which is what detach-device wants.
+
+    A <hostdev> or an <interface>; in live XML the VF of a network that libvirt has allocated as well.
+    """
+    for element in _elements(parse(text), _HOSTDEVS):
+        if read_address(element.find("source/address")) == address:
+            return _text(element)
     return None
+
+
+def find_interface(text: str, alias: str) -> str | None:
+    """The text of the <interface> with this alias in a domain's XML, whatever its type."""
+    for element in _elements(parse(text), "devices/interface[alias]"):
+        found = element.find("alias")
+        if found is not None and found.get("name") == alias:
+            return _text(element)
+    return None
+
+
+def _text(element: Element) -> str:
+    return str(etree.tostring(element, encoding="unicode", with_tail=False))

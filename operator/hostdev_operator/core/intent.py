@@ -1,12 +1,18 @@
-"""What a DeviceAssignment asks for, freed of its wire form: as a wish, then, with its device found, as an intent."""
+"""What a DeviceAssignment asks for, freed of its wire form: as a wish, then, with its device found, as an intent.
+
+One that names a pool means no device: libvirt takes a VF at each start of the guest. It becomes a NIC intent.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..api.deviceassignment import DeviceAssignmentSpec, PciSource
+from ..api.deviceassignment import DeviceAssignmentSpec
+from ..api.network import NetworkSettings
+from ..api.source import PciSource
 from .identity import Identity
 from .pci import PciAddress
+from .sriov import VfConfig
 
 ALIAS_PREFIX = "ua-hostdev-"
 
@@ -21,6 +27,26 @@ class Seen:
 
     address: PciAddress
     identity: Identity
+
+
+@dataclass(frozen=True)
+class NicWish:
+    """What spec.network asks for. ``mac`` None: see nic.mac_of; ``settings`` are those that libvirt does not set."""
+
+    mac: str | None = None
+    vlan: int | None = None
+    profile: str | None = None
+    settings: VfConfig = VfConfig()  # noqa: RUF009 - frozen
+
+    @classmethod
+    def of(cls, spec: NetworkSettings) -> NicWish:
+        """From its wire form."""
+        return cls(
+            mac=spec.mac,
+            vlan=spec.vlan,
+            profile=spec.virtual_port.profile_id if spec.virtual_port else None,
+            settings=VfConfig.of(spec),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +93,25 @@ class Wish:
             attach=spec.attach,
             detach=spec.detach,
             generation=self.generation,
+            nic=NicWish.of(spec.network) if spec.network and self.domain_uuid is not None else None,
+        )
+
+    def nic_intent(self, network: str | None) -> NicIntent:
+        """The same for a NIC of a pool; ``network`` is the pool's libvirt network, None if it is not known."""
+        spec = self.spec
+        assert spec.source.pool  # noqa: S101 - who asks has looked
+        return NicIntent(
+            uid=self.uid,
+            namespace=self.namespace,
+            name=self.name,
+            pool=spec.source.pool.name,
+            network=network,
+            portgroup=spec.source.pool.portgroup,
+            domain_uuid=self.domain_uuid or "",
+            domain_name=spec.domain.name if spec.domain else None,
+            nic=NicWish.of(spec.network) if spec.network else NicWish(),
+            attach=spec.attach,
+            generation=self.generation,
         )
 
 
@@ -87,6 +132,7 @@ class Intent:
     attach: str = AUTO
     detach: str = "WhenOff"
     generation: int = 0
+    nic: NicWish | None = None
 
     @property
     def alias(self) -> str:
@@ -108,9 +154,53 @@ class Intent:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def thing(self) -> str:
+        """What the guest gets, in messages."""
+        return str(self.address)
+
+    @property
     def is_reservation(self) -> bool:
         """Whether the group is held for nobody."""
         return self.domain_uuid is None
+
+
+@dataclass(frozen=True)
+class NicIntent:
+    """One assignment of a VF of a pool, bound to this node and to a guest's UUID.
+
+    ``portgroup`` None: the network's default one.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    pool: str
+    network: str | None
+    portgroup: str | None
+    domain_uuid: str
+    domain_name: str | None
+    nic: NicWish = NicWish()
+    attach: str = AUTO
+    generation: int = 0
+
+    @property
+    def alias(self) -> str:
+        """The interface's user alias in the guest's XML."""
+        return ALIAS_PREFIX + self.uid
+
+    @property
+    def thing(self) -> str:
+        """What the guest gets, in messages."""
+        return f"a VF of pool {self.pool}"
+
+    @property
+    def owner(self) -> str:
+        """The assignment as namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+
+#: What an assignment means on this host.
+Goal = Intent | NicIntent
 
 
 def is_alias_of(alias: str | None, uid: str) -> bool:

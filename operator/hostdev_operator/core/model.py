@@ -10,10 +10,13 @@ from types import MappingProxyType
 
 from .identity import Identity
 from .intent import Wish
+from .network import Network
 from .pci import PciAddress
+from .pool import PoolRecord, PoolWish
 from .record import Record
 from .settings import Settings
 from .slots import Slots
+from .sriov import Pf
 
 VFIO_DRIVER = "vfio-pci"
 
@@ -99,10 +102,30 @@ class Hostdev:
 
 
 @dataclass(frozen=True)
+class Nic:
+    """A guest's <interface>. One that has a VF, or gets one, is of a libvirt network, or has a VF's own address.
+
+    ``network`` and ``portgroup`` are those of <source>. In a running guest libvirt puts the VF that it handed out in
+    their place, as ``address``; the network is told by the persistent XML then. ``mac`` is lower case; ``vlan`` None:
+    none, or several; ``profile`` is the 802.1Qbh profile ID; ``guest_address`` is where the guest sees it.
+    """
+
+    alias: str | None = None
+    mac: str | None = None
+    network: str | None = None
+    portgroup: str | None = None
+    vlan: int | None = None
+    profile: str | None = None
+    address: PciAddress | None = None
+    guest_address: PciAddress | None = None
+
+
+@dataclass(frozen=True)
 class Guest:
     """One libvirt domain. ``live`` is empty while it does not run, ``config`` if it is transient.
 
-    ``run`` is libvirt's id of this run, which changes with each start; ``slots`` are free for hot plug.
+    ``nics`` are of its persistent definition, ``live_nics`` of its running one. ``run`` is libvirt's id of this run,
+    which changes with each start; ``slots`` are free for hot plug.
     """
 
     uuid: str
@@ -111,6 +134,8 @@ class Guest:
     persistent: bool
     live: tuple[Hostdev, ...] = ()
     config: tuple[Hostdev, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    live_nics: tuple[Nic, ...] = ()
     run: int | None = None
     slots: Slots = Slots()  # noqa: RUF009 - frozen
     block_paths: frozenset[str] = frozenset()
@@ -158,10 +183,10 @@ class Observation:
 
     ``uses`` says who needs which device (host and guests, hostdevs aside); it is incomplete, and nothing may be
     detached, if ``unknown_use`` says why it could not be read. ``blocked`` are devices whose driver is being changed by
-    a call that has not returned: how they will end is not known. ``networks`` are libvirt's, each with the host's
-    interfaces under it; ``pools`` those of them that hand out VFs. ``rejections`` are hostdevs (guest's UUID, alias)
-    whose last unplug request the guest has refused. ``wishes`` are the assignments of this node that are not being
-    deleted.
+    a call that has not returned: how they will end is not known. ``networks`` are libvirt's, by name; ``pools`` those
+    of them that hand out VFs. ``pfs`` are the PFs that have VFs, or could have. ``rejections`` are hostdevs (guest's
+    UUID, alias) whose last unplug request the guest has refused. ``wishes`` are the assignments of this node that are
+    not being deleted, ``pool_wishes`` its VF pools; ``records`` and ``pool_records`` are what both have claimed.
     """
 
     devices: Mapping[PciAddress, PciDevice]
@@ -171,8 +196,11 @@ class Observation:
     unknown_use: str | None = None
     records: Mapping[str, Record] = field(default_factory=lambda: MappingProxyType({}))
     blocked: frozenset[PciAddress] = frozenset()
-    networks: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    networks: Mapping[str, Network] = field(default_factory=lambda: MappingProxyType({}))
     pools: tuple[Pool, ...] = ()
+    pfs: Mapping[PciAddress, Pf] = field(default_factory=lambda: MappingProxyType({}))
+    pool_records: Mapping[str, PoolRecord] = field(default_factory=lambda: MappingProxyType({}))
+    pool_wishes: tuple[PoolWish, ...] = ()
     rejections: frozenset[tuple[str, str]] = frozenset()
     settings: Settings = Settings()  # noqa: RUF009 - frozen
     wishes: tuple[Wish, ...] = ()
@@ -196,10 +224,70 @@ class Observation:
         """The other endpoints of the group: what must be claimed together with the device."""
         return tuple(d for d in self.group_of(device) if d.address != device.address and d.role is Role.ENDPOINT)
 
-    def guest(self, uuid: str) -> Guest | None:
-        """The guest of that UUID."""
-        return next((g for g in self.guests if g.uuid == uuid), None)
+    @cached_property
+    def functions(self) -> tuple[PciDevice, ...]:
+        """All but VFs, in order of address: those who could be PFs."""
+        return tuple(sorted((d for d in self.devices.values() if d.physfn is None), key=lambda d: d.address))
+
+    @cached_property
+    def _vfs(self) -> Mapping[PciAddress, tuple[PciDevice, ...]]:
+        found: dict[PciAddress, list[PciDevice]] = {}
+        for device in self.devices.values():
+            if device.physfn is not None:
+                found.setdefault(device.physfn, []).append(device)
+        return {pf: tuple(sorted(vfs, key=lambda d: (d.vf_index or 0, d.address))) for pf, vfs in found.items()}
+
+    def vfs(self, pf: PciAddress) -> tuple[PciDevice, ...]:
+        """The VFs of a PF in order of index."""
+        return self._vfs.get(pf, ())
+
+    @cached_property
+    def _holders(self) -> Mapping[PciAddress, tuple[Guest, ...]]:
+        found: dict[PciAddress, list[Guest]] = {}
+        for guest in self.guests:
+            for address in {h.address for h in (*guest.live, *guest.config)}:
+                found.setdefault(address, []).append(guest)
+        return {address: tuple(guests) for address, guests in found.items()}
 
     def holders(self, address: PciAddress) -> tuple[Guest, ...]:
         """The guests, running or defined, that have the device in their XML."""
-        return tuple(g for g in self.guests if g.uses(address))
+        return self._holders.get(address, ())
+
+    @cached_property
+    def _uses(self) -> Mapping[PciAddress, tuple[Use, ...]]:
+        found: dict[PciAddress, list[Use]] = {}
+        for use in self.uses:
+            found.setdefault(use.address, []).append(use)
+        return {address: tuple(uses) for address, uses in found.items()}
+
+    def uses_of(self, address: PciAddress) -> tuple[Use, ...]:
+        """Who needs the device, hostdevs aside."""
+        return self._uses.get(address, ())
+
+    @cached_property
+    def _claims(self) -> Mapping[PciAddress, tuple[Record, ...]]:
+        found: dict[PciAddress, list[Record]] = {}
+        for _, record in sorted(self.records.items()):
+            for address in {record.address, *(member.address for member in record.members)}:
+                found.setdefault(address, []).append(record)
+        return {address: tuple(records) for address, records in found.items()}
+
+    def claims(self, address: PciAddress) -> tuple[Record, ...]:
+        """The assignments that have claimed the device, as theirs or as a mate."""
+        return self._claims.get(address, ())
+
+    @cached_property
+    def _handed_out(self) -> Mapping[PciAddress, tuple[str, ...]]:
+        found: dict[PciAddress, list[str]] = {}
+        for pool in self.pools:
+            for address in pool.addresses:
+                found.setdefault(address, []).append(pool.name)
+        return {address: tuple(names) for address, names in found.items()}
+
+    def handed_out_by(self, address: PciAddress) -> tuple[str, ...]:
+        """The libvirt networks that hand the VF out."""
+        return self._handed_out.get(address, ())
+
+    def guest(self, uuid: str) -> Guest | None:
+        """The guest of that UUID."""
+        return next((g for g in self.guests if g.uuid == uuid), None)

@@ -35,9 +35,10 @@ class NetworkDefinition:
 class Network:
     """One network. ``interfaces``: its bridge, and the host's netdevs that it forwards to.
 
-    ``hands_out``: what it hands out by its persistent definition, None if it hands out no VFs (or is defined in a way
-    that no pool would write); ``running``: the same for the started network, with the VFs that libvirt has found.
-    ``strange`` says in words what of its definition no pool would write. ``connections`` counts NICs of running guests.
+    ``hands_out``: what it hands out by its persistent definition, None if that has no VFs; ``running``: the same for
+    the started network, with the VFs that libvirt has found. ``strange`` and ``running_strange`` say in words what of
+    both no pool would write. ``connections`` counts NICs of running guests. ``xml`` is the persistent definition, None
+    if it has none.
     """
 
     name: str
@@ -49,7 +50,14 @@ class Network:
     hands_out: NetworkDefinition | None = None
     running: NetworkDefinition | None = None
     strange: str | None = None
+    running_strange: str | None = None
     connections: int = 0
+    xml: str | None = None
+
+    @property
+    def hands_out_vfs(self) -> bool:
+        """Whether guests get VFs of it."""
+        return self.hands_out is not None or self.running is not None
 
     @property
     def pfs(self) -> frozenset[str]:

@@ -7,13 +7,26 @@ stand as asked. How a claim is given back: release.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from . import reasons
-from .actions import Action, AddHostdev, DetachDriver, HostdevXml, PlugHostdev, RemoveHostdev, WriteRecord
-from .checks import CHECKS, STANDING, SUBJECTS, Case, Refusal, first_refusal, lacking_slots, to_be_plugged
+from .actions import (
+    Action,
+    AddHostdev,
+    DetachDriver,
+    HostdevXml,
+    NicXml,
+    PlugHostdev,
+    RemoveHostdev,
+    UnplugHostdev,
+    WriteRecord,
+)
+from .checks import Case, Refusal, first_refusal, lacking_slots, to_be_plugged
 from .identity import find
-from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Intent, Wish, is_alias_of, is_anothers
+from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Goal, Intent, Wish, is_alias_of, is_anothers
 from .model import Guest, Hostdev, Observation, PciDevice, is_vfio
+from .nic import before, is_as, of_vf, to_configure, vf_inputs, wanted_nic
+from .nic_checks import CHECKS, STANDING, SUBJECTS
 from .pci import PciAddress
 from .record import Member, Record
 from .source import devices_meant
@@ -26,20 +39,23 @@ class Plan:
     actions: tuple[Action, ...] = ()
 
 
+G = TypeVar("G", bound=Goal)
+
+
 @dataclass(frozen=True)
-class Decision:
+class Decision(Generic[G]):
     """What an assignment means here, and what is to be done for it; ``intent`` is None if no device is meant."""
 
-    intent: Intent | None
+    intent: G | None
     answer: Plan | Refusal
 
 
-def decide(wish: Wish, host: Observation) -> Decision:
+def decide(wish: Wish, host: Observation) -> Decision[Intent]:
     """Find the device, and plan for it. Of two assignments that could both begin, the older one does."""
     found = devices_meant(wish, host)
     if isinstance(found, Refusal):
         return Decision(None, found)
-    decisions = []
+    decisions: list[Decision[Intent]] = []
     for device in found:
         intent = wish.intent(device.address)
         answer = plan_assign(intent, host)
@@ -72,7 +88,7 @@ def _elder(wish: Wish, intent: Intent, host: Observation) -> Refusal | None:
         decision = host.decisions.get(elder.uid)
         if not isinstance(decision, Decision):
             decision = host.decisions[elder.uid] = decide(elder, host)
-        other = decision.intent
+        other: Intent | None = decision.intent
         if other is None or isinstance(decision.answer, Refusal) or other.address not in mine:
             continue
         if other.domain_uuid is None or other.domain_uuid != intent.domain_uuid or other.address == intent.address:
@@ -100,6 +116,7 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     record = _record(case)
     if record != case.record:
         actions.append(WriteRecord(record))
+    actions += to_configure(intent, record, case.device, case.host)
     overrides = case.host.settings.overrides
     plugged, lent = _plugged(case)
     # a device that is being removed from the host loses its driver while a guest still holds it
@@ -118,11 +135,47 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     stale = [h for h in ours if h.address not in wanted]  # moved, or a mate that is gone
     actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in stale]
     for d in plugged:
-        xml = _xml(intent, d) if lent else replace(_xml(intent, d), managed=False)
-        actions.append(PlugHostdev(guest.uuid, xml, d.identity, d.address in overrides))
-    has = {h.address for h in ours}
-    actions += [AddHostdev(guest.uuid, _xml(intent, d), d.identity) for a, d in wanted.items() if a not in has]
-    return tuple(actions)
+        actions.append(PlugHostdev(guest.uuid, _live_xml(case, d, lent=lent), d.identity, d.address in overrides))
+    changed = [h for h in ours if h.address == intent.address and differs(case, live=False)]
+    actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in changed]
+    has = {h.address for h in ours if h not in changed}
+    actions += [AddHostdev(guest.uuid, _xml(case, d), d.identity) for a, d in wanted.items() if a not in has]
+    return (*actions, *_plug_anew(case, lent=lent))
+
+
+def nic_of(case: Case) -> NicXml | None:
+    """The assigned VF as the guest's NIC; None if it is to be a plain device."""
+    guest = case.guest
+    if guest is None:
+        return None
+    return wanted_nic(case.intent, of_vf(guest.nics, case.intent), of_vf(guest.live_nics, case.intent))
+
+
+def differs(case: Case, *, live: bool) -> bool:
+    """Whether the guest has the assigned VF with another MAC, VLAN or profile than asked for, or not as a NIC."""
+    guest, wanted = case.guest, nic_of(case)
+    if guest is None or wanted is None:
+        return False
+    there = any(h.address == case.intent.address for h in (guest.live if live else guest.config))
+    return there and not is_as(of_vf(guest.live_nics if live else guest.nics, case.intent), wanted)
+
+
+def _plug_anew(case: Case, *, lent: bool) -> tuple[Action, ...]:
+    """attach: Live. Libvirt cannot change a VF that a guest has: it is taken out and plugged in with what is asked for.
+
+    Not a managed one while the guest has more of its group: unplugged, it would be the host's at once.
+    """
+    guest, device = case.guest, case.device
+    if guest is None or case.intent.attach != LIVE or not differs(case, live=True):
+        return ()
+    has = next(h for h in guest.live if h.address == device.address)
+    if has.managed and not lent:
+        return ()
+    overridden = device.address in case.host.settings.overrides
+    return (
+        UnplugHostdev(guest.uuid, has.address, has.alias),
+        PlugHostdev(guest.uuid, _live_xml(case, device, lent=lent), device.identity, overridden),
+    )
 
 
 def _plugged(case: Case) -> tuple[tuple[PciDevice, ...], bool]:
@@ -138,9 +191,27 @@ def _plugged(case: Case) -> tuple[tuple[PciDevice, ...], bool]:
     return plugged, len(case.targets) == 1 and not any(h.address in mates for h in live)
 
 
-def _xml(intent: Intent, device: PciDevice) -> HostdevXml:
-    hidden = intent.unassigned_mates and device.address != intent.address
-    return HostdevXml(device.address, intent.alias_of(device.address), intent.managed, intent.driver, unassigned=hidden)
+def _xml(case: Case, device: PciDevice) -> HostdevXml:
+    """As it stands in the persistent XML."""
+    intent = case.intent
+    assigned = device.address == intent.address
+    return HostdevXml(
+        device.address,
+        intent.alias_of(device.address),
+        intent.managed,
+        intent.driver,
+        unassigned=intent.unassigned_mates and not assigned,
+        nic=nic_of(case) if assigned else None,
+    )
+
+
+def _live_xml(case: Case, device: PciDevice, *, lent: bool) -> HostdevXml:
+    """As the running guest gets it; a NIC that it had comes back to the place where it was."""
+    xml = _xml(case, device)
+    if xml.nic is not None and case.guest is not None:
+        has = of_vf(case.guest.live_nics, case.intent)
+        xml = replace(xml, nic=replace(xml.nic, guest_address=has.guest_address if has else None))
+    return xml if lent else replace(xml, managed=False)
 
 
 def not_held(device: PciDevice, mates: tuple[PciDevice, ...], record: Record) -> tuple[PciDevice, ...]:
@@ -171,6 +242,7 @@ def _record(case: Case) -> Record:
     """
     intent, old = case.intent, case.record
     members = tuple(_member(d, case) for d in (case.device, *case.mates))
+    vf = before(intent, old, case.device, case.host)
     if old is None:
         return Record(
             uid=intent.uid,
@@ -182,12 +254,13 @@ def _record(case: Case) -> Record:
             managed=intent.managed,
             group_policy=intent.group_policy,
             members=members,
+            vf=vf,
         )
     # what is gone, or in another group by now, and has not merely another address
     rest = tuple(m for m in old.members if not any(m.identity.same(n.identity) for n in members))
     merged = (*members, *(m for m in rest if all(m.address != n.address for n in members)))
-    unchanged = old.address == intent.address and set(merged) == set(old.members)
-    return old if unchanged else old.changed(intent.address, merged)
+    unchanged = old.address == intent.address and set(merged) == set(old.members) and vf == old.vf
+    return old if unchanged else replace(old.changed(intent.address, merged), vf=vf)
 
 
 def _member(device: PciDevice, case: Case) -> Member:
@@ -263,4 +336,5 @@ def inputs(intent: Intent, host: Observation) -> tuple[object, ...]:
         tuple(u for u in host.uses if u.address in addresses),
         host.unknown_use,
         host.blocked & addresses,
+        vf_inputs(intent.address, host) if intent.nic else (),
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from ..api.vfpool import NodeVFPoolSpec
 from .identity import Identity
 from .pci import PciAddress
 from .sriov import VfConfig
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,59 @@ class PoolRecord:
     adopted: bool = False
     vfs_before: Mapping[int, VfConfig] = field(default_factory=lambda: MappingProxyType({}))
     sequence: int = 1
+
+    @property
+    def owner(self) -> str:
+        """The pool, in messages."""
+        return f"pool {self.name}"
+
+    def to_json(self) -> str:
+        """The journal's text: one JSON object with its format number."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "sequence": self.sequence,
+                "uid": self.uid,
+                "name": self.name,
+                "pf": str(self.pf),
+                "identity": asdict(self.identity),
+                "pfMAC": self.pf_mac,
+                "numVFsBefore": self.num_vfs_before,
+                "upBefore": self.up_before,
+                "autoprobeBefore": self.autoprobe_before,
+                "numVFs": self.num_vfs,
+                "autoprobe": self.autoprobe,
+                "networkName": self.network_name,
+                "networkUUID": self.network_uuid,
+                "adopted": self.adopted,
+                "vfsBefore": {str(index): asdict(config) for index, config in sorted(self.vfs_before.items())},
+            },
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> PoolRecord:
+        """Read ``to_json``'s text; ValueError, TypeError or KeyError if it is not one."""
+        data: Any = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("a record is a JSON object")  # noqa: TRY004 - to the caller it is a text that is wrong
+        if data.get("format") != FORMAT:
+            raise ValueError(f"record of format {data.get('format')!r}; this version reads {FORMAT}")
+        vfs = {int(index): VfConfig(**config) for index, config in dict(data["vfsBefore"]).items()}
+        return cls(
+            uid=data["uid"],
+            name=data["name"],
+            pf=PciAddress.parse(data["pf"]),
+            identity=Identity(**data["identity"]),
+            pf_mac=data["pfMAC"],
+            num_vfs_before=data["numVFsBefore"],
+            up_before=data["upBefore"],
+            network_name=data["networkName"],
+            autoprobe_before=data["autoprobeBefore"],
+            num_vfs=data["numVFs"],
+            autoprobe=data["autoprobe"],
+            network_uuid=data["networkUUID"],
+            adopted=data["adopted"],
+            vfs_before=MappingProxyType(vfs),
+            sequence=data["sequence"],
+        )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ..api.deviceassignment import DeviceAssignmentStatus, IdentityStatus, RecordMember, RecordStatus, SeenStatus
+from ..api.network import VfConfigStatus
 from .identity import Identity
 from .intent import Seen
 from .pci import PciAddress
 from .record import Member, Record
+from .sriov import VfConfig
 
 
 def _hex(number: int) -> str:
@@ -70,6 +74,7 @@ def record_status(record: Record) -> RecordStatus:
             RecordMember(address=str(m.address), identity=identity_status(m.identity), driver=m.driver)
             for m in record.members
         ),
+        vf=VfConfigStatus(**asdict(record.vf)) if record.vf else None,
     )
 
 
@@ -88,4 +93,5 @@ def record_from_status(copy: RecordStatus, uid: str, namespace: str, name: str) 
             Member(PciAddress.parse(m.address), identity_from_status(m.identity), m.driver) for m in copy.members
         ),
         sequence=copy.sequence,
+        vf=VfConfig(**dict(copy.vf)) if copy.vf else None,
     )

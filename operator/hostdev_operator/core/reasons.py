@@ -1,8 +1,8 @@
 """The failure catalogue: every reason a condition can have, what to do, when it heals, and who says what of it.
 
-Texts: libvirt 11.3 src/hypervisor/virhostdev.c, src/util/virpci.c, src/conf/domain_addr.c, src/qemu/; QEMU 10.0
-hw/vfio, hw/pci; Linux 6.12 drivers/vfio, drivers/iommu, drivers/pci. docs/troubleshooting.md is made from
-it: commands stand in backticks.
+Texts: libvirt 11.3 src/hypervisor/virhostdev.c, src/util/{virpci,virnetdev}.c, src/network/bridge_driver.c,
+src/conf/domain_addr.c, src/qemu/; QEMU 10.0 hw/vfio, hw/pci; Linux 6.12 drivers/vfio, drivers/iommu, drivers/pci.
+docs/troubleshooting.md is made from it: commands stand in backticks.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ def from_words(message: str) -> Reason:
 # fmt: off
 _topic("The object itself")
 INVALID_SOURCE = _row("InvalidSource", Retry.NEVER,
-    "The source cannot be read as a PCI address.",
-    "Delete the assignment and make a new one. `lspci -D` lists addresses (0000:01:00.0), `virsh nodedev-list --cap"
-    " pci` libvirt's names; source.match finds a device by what it is.")
+    "The source cannot be read as a PCI address; or what a pool says of its PF, VFs or network makes no sense.",
+    "Delete the assignment and make a new one; a pool can be mended (`kubectl edit vfpool NAME`). `lspci -D` lists"
+    " addresses (0000:01:00.0), `virsh nodedev-list --cap pci` libvirt's names; source.match finds a device by what it"
+    " is.")
 NODE_NOT_FOUND = _row("NodeNotFound", Retry.ON_EVENT,
     "No agent reports the node that the object names.",
     "Compare spec.nodeName with `kubectl get devicehost`. If the node is missing there, look at the agent on that node:"
@@ -170,6 +171,87 @@ LIBVIRT_UNAVAILABLE = _row("LibvirtUnavailable", Retry.BACKOFF,
     "Failed to connect socket", "unable to connect to server at", "client socket is closed", "Cannot recv data",
     "Cannot write data", "End of file while reading data", "End of file while writing data",
     "connection closed due to keepalive timeout")
+
+_topic("VFs, pools and networks")
+SRIOV_UNSUPPORTED = _row("SRIOVUnsupported", Retry.ON_EVENT,
+    "The device cannot have VFs: it is no SR-IOV PF, or its driver does not offer it.",
+    "`cat /sys/bus/pci/devices/ADDRESS/sriov_totalvfs` shows how many it could have. Turn SR-IOV on in the firmware and"
+    " in the card's own setup, load the driver that can do it (`lspci -k -s ADDRESS`), or let spec.pf name a PF of"
+    " status.devices (`kubectl get devicehost NODE -o yaml`).")
+VF_COUNT_TOO_HIGH = _row("VFCountTooHigh", Retry.ON_EVENT,
+    "The PF cannot have so many VFs, or the pool's range ends beyond them.",
+    "The message says how many there can be. `kubectl edit vfpool NAME`: lower numVFs, or let pf.vfs end earlier. Some"
+    " cards are told their limit in their firmware's setup.")
+VFS_NOT_CREATED = _row("VFsNotCreated", Retry.BACKOFF,
+    "The PF has no VFs, or not those of the pool.",
+    "With externallyManaged: true somebody else must make them: `echo COUNT >"
+    " /sys/bus/pci/devices/ADDRESS/sriov_numvfs`. Otherwise the kernel has refused: the message says why, `dmesg` says"
+    " more (often too little PCI memory behind the bridge: `pci=realloc`, or a setting of the firmware).",
+    "No usable Vf's present on SRIOV PF", "Could not get Virtual functions on",
+    "is not an SR-IOV Virtual Function")
+VFS_IN_USE = _row("VFsInUse", Retry.ON_EVENT,
+    "The number of VFs is to be changed, which takes all of them away for a moment, and somebody uses one.",
+    "The message names the users. Shut those guests off and take the VF out of their XML, delete the assignments, or"
+    " take the VF's netdev out of its bridge; or leave numVFs as it is.")
+POOL_CONFLICT = _row("PoolConflict", Retry.ON_EVENT,
+    "Two pools want what only one can have: the same VFs, the same libvirt network, or different settings of one PF.",
+    "The message names both; the older one has it. Give them ranges that do not overlap (pf.vfs), the same numVFs,"
+    " externallyManaged, bindHostDriver and linkUp, and networks of different names; or delete one.")
+POOL_NOT_FOUND = _row("PoolNotFound", Retry.ON_EVENT,
+    "The node has no such pool, or its libvirt network is not defined.",
+    "Compare source.pool.name with `kubectl get vfpool`, and the node with `kubectl get nodevfpool`: does the pool's"
+    " nodeSelector select it? `virsh net-list --all` shows the networks.",
+    "no network with matching")
+POOL_INACTIVE = _row("PoolInactive", Retry.ON_EVENT,
+    "The pool's libvirt network is not started.",
+    "The pool's own conditions say why (`kubectl get nodevfpool`). A pool that is well starts its network by itself;"
+    " by hand: `virsh net-start NAME`.",
+    "' is not active")
+POOL_EXHAUSTED = _row("PoolExhausted", Retry.ON_EVENT,
+    "All VFs of the pool are taken.",
+    "The message names the holders; so does status.vfs of the NodeVFPool. Shut one of those guests off, delete an"
+    " assignment, or raise numVFs of the pool while none is in use.",
+    "requires exclusive access to interfaces, but none are available")
+POOL_IN_USE = _row("PoolInUse", Retry.ON_EVENT,
+    "The pool is to be given back, and somebody still uses it.",
+    "The message names the guests and assignments. Shut those guests off, take the network out of their XML (`virsh"
+    " edit NAME`), and delete the assignments that name the pool.")
+NETWORK_DIFFERS = _row("NetworkDiffers", Retry.ON_EVENT,
+    "A libvirt network of that name is there already, and is not as the pool wants it.",
+    "The message says what differs (`virsh net-dumpxml --inactive NAME`). Give the pool another network.name, make the"
+    " pool or the network (`virsh net-edit NAME`) like the other, or let the pool replace it: network.adopt: Replace.")
+PENDING_IDLE = _row("PendingIdle", Retry.ON_EVENT,
+    "The libvirt network must be restarted for a change, and running guests are on it.",
+    "Nothing is lost: guests keep what they have, and new ones get what the started network has. When the guests that"
+    " the message names are off, the network is restarted by itself.")
+PORTGROUP_UNKNOWN = _row("PortgroupUnknown", Retry.ON_EVENT,
+    "The pool's network has no such portgroup; libvirt would silently ignore it, and with it the VLAN.",
+    "Compare source.pool.portgroup with `virsh net-dumpxml NAME`; add it to network.portgroups of the pool, or make"
+    " the assignment anew with one that is there.")
+PF_DOWN = _row("PFDown", Retry.ON_EVENT,
+    "The PF's netdev is down, or it has none: MAC and VLAN of its VFs cannot be set.",
+    "`ip link set NETDEV up`, and let the host's network configuration do it at boot; or set linkUp: true in the pool."
+    " A PF without netdev has no driver of the host, or another one (`lspci -k -s ADDRESS`).",
+    "because the PF is not online", "has no network device name")
+VF_CONFIG_REJECTED = _row("VFConfigRejected", Retry.BACKOFF,
+    "The PF's driver refuses a setting of the VF, or does not keep it.",
+    "The message names driver, VF and setting. Try it by hand (`ip link set NETDEV vf INDEX ...`) and look at `dmesg`;"
+    " leave the setting out if the driver cannot do it. Some drivers refuse while the VF is being reset: that passes.",
+    "Cannot set interface MAC", "Cannot set interface vlanid", "so its MAC address cannot be set to",
+    "Unable to preserve mac/vlan tag")
+NOT_VIRTUAL_FUNCTION = _row("NotVirtualFunction", Retry.NEVER,
+    "spec.network is for VFs of SR-IOV cards: nobody can set MAC, VLAN or profile of another device from outside.",
+    "Delete the assignment and make a new one: without spec.network (then the guest sets its MAC and VLAN itself), or"
+    " with a VF as its source. status.devices[].sriov of the DeviceHost shows which devices are VFs.",
+    "can only be set for SR-IOV VFs", "is not a VF device", "supported on SR-IOV Virtual Functions only")
+MAC_IN_USE = _row("MACInUse", Retry.ON_EVENT,
+    "Another assignment, or another guest's NIC, has the same MAC address.",
+    "The message names it. Make the assignment anew with another spec.network.mac, or without one: then one is derived"
+    " that nobody else has.")
+NETWORK_PENDING = _row("NetworkPending", Retry.ON_RESTART,
+    "Another MAC, VLAN or profile is asked for than the running guest's NIC has; it gets it at its next boot.",
+    "Shut the guest off and start it. With spec.attach: Live the NIC is unplugged and plugged in anew at once, which"
+    " interrupts the guest's network.")
 
 _topic("Changing it")
 IOMMU_GROUP_NOT_VIABLE = _row("IOMMUGroupNotViable", Retry.ON_EVENT,

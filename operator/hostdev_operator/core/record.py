@@ -9,6 +9,7 @@ from typing import Any
 from .identity import Identity
 from .intent import ASSIGN_ALL, DETACH_UNUSED
 from .pci import PciAddress
+from .sriov import VfConfig
 
 FORMAT = 1
 
@@ -27,7 +28,8 @@ class Record:
     """Written and fsynced before the first change, removed after the last one was undone.
 
     While it exists the group belongs to the assignment ``uid``; ``domain_uuid`` is None for a reservation. ``sequence``
-    grows with every change, so that of two copies (state directory, status) the newer is known.
+    grows with every change, so that of two copies (state directory, status) the newer is known. ``vf``: of a VF that
+    the guest has as its NIC, the settings that were or will be changed, as they were before; None if there are none.
     """
 
     uid: str
@@ -40,6 +42,7 @@ class Record:
     members: tuple[Member, ...]
     group_policy: str = DETACH_UNUSED
     sequence: int = 1
+    vf: VfConfig | None = None
 
     @property
     def owner(self) -> str:
@@ -94,6 +97,7 @@ class Record:
                     {"address": str(m.address), "identity": asdict(m.identity), "driver": m.driver}
                     for m in self.members
                 ],
+                "vf": asdict(self.vf) if self.vf else None,
             },
             indent=1,
         )
@@ -119,4 +123,5 @@ class Record:
                 Member(PciAddress.parse(m["address"]), Identity(**m["identity"]), m["driver"]) for m in data["members"]
             ),
             sequence=data["sequence"],
+            vf=VfConfig(**data["vf"]) if data.get("vf") else None,  # older records have none
         )

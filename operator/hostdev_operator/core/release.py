@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from . import reasons
-from .actions import Action, DropRecord, RemoveHostdev, ReturnDriver, UnplugHostdev, WriteRecord
+from .actions import (
+    Action,
+    DropRecord,
+    RemoveHostdev,
+    RemoveInterface,
+    ReturnDriver,
+    UnplugHostdev,
+    UnplugInterface,
+    WriteRecord,
+)
 from .checks import Refusal
-from .intent import REQUIRE_FREE, Wish
-from .model import Guest, Hostdev, Observation
+from .intent import ALIAS_PREFIX, REQUIRE_FREE, Wish
+from .model import Guest, Hostdev, Nic, Observation
+from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
 from .plan import Plan, our_hostdevs
 from .record import Member, Record
@@ -14,6 +24,8 @@ from .record import Member, Record
 
 def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | Refusal:
     """What is left to do; a refusal says what it waits for. ``live``: a running guest is asked to let go of it.
+
+    A NIC of a pool has no record: our alias is enough to find it, in whatever guest it is.
 
     Whoever carries it out looks again after the unplugs, and after the removals from XML: a guest that was started
     meanwhile has the device.
@@ -23,12 +35,17 @@ def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | R
         return refusal
     actions: list[Action] = []
     for guest in host.guests:
-        actions += [UnplugHostdev(guest.uuid, h.address, h.alias) for h in our_hostdevs(guest, guest.live, uid, record)]
+        nics = {n.alias: n for n in _pool_nics(guest.live_nics, uid, record)}
+        actions += [UnplugInterface(guest.uuid, alias, n.address) for alias, n in nics.items() if alias is not None]
+        held = (h for h in our_hostdevs(guest, guest.live, uid, record) if h.alias not in nics)
+        actions += [UnplugHostdev(guest.uuid, h.address, h.alias) for h in held]
     for guest in host.guests:
-        actions += [
-            RemoveHostdev(guest.uuid, h.address, h.alias) for h in our_hostdevs(guest, guest.config, uid, record)
-        ]
+        nics = {n.alias: n for n in _pool_nics(guest.nics, uid, record)}
+        actions += [RemoveInterface(guest.uuid, alias) for alias in nics if alias is not None]
+        held = (h for h in our_hostdevs(guest, guest.config, uid, record) if h.alias not in nics)
+        actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in held]
     if record:
+        actions += to_restore(record, host)
         members = _to_be_returned(record, host)
         heirs = _heirs(members, record, host)
         for other, left in heirs.items():
@@ -42,6 +59,12 @@ def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | R
             reasons.PAUSED, "nothing is given back: the node is paused; set spec.paused of its DeviceHost to false"
         )
     return Plan(tuple(actions))
+
+
+def _pool_nics(nics: tuple[Nic, ...], uid: str, record: Record | None) -> list[Nic]:
+    """Those with our alias that no record knows. What the VF of a running guest's NIC is, libvirt alone decides."""
+    ours = (n for n in nics if n.alias == ALIAS_PREFIX + uid)
+    return [n for n in ours if record is None or n.address is None or not record.covers(n.address)]
 
 
 def _to_be_returned(record: Record, host: Observation) -> list[Member]:
@@ -109,6 +132,12 @@ def _still_held(uid: str, record: Record | None, host: Observation, *, live: boo
                 )
             if refusal := _would_split(hostdev, guest, host):
                 return refusal
+        if not live and _pool_nics(guest.live_nics, uid, record):
+            return Refusal(
+                reasons.GUEST_RUNNING,
+                f"guest {guest.name} runs with a NIC of the assignment: it is taken out when the guest is shut off"
+                f" (virsh shutdown {guest.name}); or set spec.detach to Live",
+            )
         for hostdev in guest.live:
             mine = hostdev in ours or _claimed_by_other(hostdev.address, uid, host)
             if hostdev.address in claimed and not mine:
@@ -133,6 +162,9 @@ def _would_split(hostdev: Hostdev, guest: Guest, host: Observation) -> Refusal |
     device = host.devices.get(hostdev.address)
     if device is None or not hostdev.managed:
         return None
+    pf = pf_of(device, host)
+    if pf is not None and pf.autoprobe is False:
+        return None  # no driver of the host is bound to it
     mates = {m.address for m in host.mates(device)}
     other = next((h for h in guest.live if h.address in mates), None)
     if other is None:
@@ -174,11 +206,13 @@ def release_inputs(wish: Wish, host: Observation) -> tuple[object, ...]:
         tuple(g for g in host.guests if _concerns(g, wish.uid, record) or any(g.uses(a) for a in addresses)),
         host.blocked & addresses,
         host.settings.paused,
+        vf_inputs(record.address, host) if record and record.vf else (),
     )
 
 
 def _concerns(guest: Guest, uid: str, record: Record | None) -> bool:
-    return bool(our_hostdevs(guest, (*guest.live, *guest.config), uid, record))
+    nics = _pool_nics((*guest.nics, *guest.live_nics), uid, record)
+    return bool(nics or our_hostdevs(guest, (*guest.live, *guest.config), uid, record))
 
 
 def refused_unplug(guest: str, device: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..api.deviceassignment import MatchSource
+from ..api.source import MatchSource
 from . import reasons
 from .checks import Refusal
 from .identity import find

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 
+from ..api.network import VfSettings
 from .pci import PciAddress
 
 
@@ -34,10 +35,26 @@ class VfConfig:
         """These settings where ``asked`` says something."""
         return VfConfig(**{f.name: getattr(self, f.name) for f in fields(self) if getattr(asked, f.name) is not None})
 
+    def or_else(self, other: VfConfig) -> VfConfig:
+        """These settings, and those of the other one where these say nothing."""
+        unsaid = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **unsaid)
+
     @property
     def empty(self) -> bool:
         """Whether nothing is said."""
         return self == VfConfig()
+
+    @classmethod
+    def of(cls, settings: VfSettings) -> VfConfig:
+        """What a resource asks for beyond MAC and VLAN."""
+        return cls(
+            trust=settings.trust,
+            spoof_check=settings.spoof_check,
+            link_state=settings.link_state.lower() if settings.link_state else None,
+            min_tx_rate=settings.min_tx_rate,
+            max_tx_rate=settings.max_tx_rate,
+        )
 
 
 @dataclass(frozen=True)

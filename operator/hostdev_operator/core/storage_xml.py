@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .domain_xml import Element, parse
+from .domain_xml import parse
 from .pci import PciAddress
+from .pci_xml import Element, read_address
 
 # Made of files on a mounted file system, or of something behind a network.
 _NOTHING_LOCAL = frozenset(
     ["dir", "gluster", "iscsi", "iscsi-direct", "netfs", "rbd", "sheepdog", "vstorage"],
 )
 _OF_DEVICES = frozenset(["disk", "fs", "logical", "zfs"])
-_PARTS = ("domain", "bus", "slot", "function")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _of_adapter(name: str, kind: str, adapter: Element | None) -> StoragePool:
     host = address = None
     if adapter is not None:
         host = adapter.get("parent" if adapter.get("type") == "fc_host" else "name")
-        address = _address(adapter.find("parentaddr/address"))
+        address = read_address(adapter.find("parentaddr/address"))
     return StoragePool(
         name,
         kind,
@@ -60,12 +60,3 @@ def _of_adapter(name: str, kind: str, adapter: Element | None) -> StoragePool:
         followable=bool(host or address),
         addresses=frozenset([address]) if address else frozenset(),
     )
-
-
-def _address(element: Element | None) -> PciAddress | None:
-    if element is None:
-        return None
-    try:
-        return PciAddress(*(int(element.get(part) or "0", 0) for part in _PARTS))
-    except ValueError:
-        return None

@@ -7,25 +7,32 @@ _PERFORM, and a boundary test in tests/system/test_sigkill.py (which enumerates 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..core import reasons
 from ..core.actions import (
     Action,
     AddHostdev,
+    AddInterface,
     DetachDriver,
     DropRecord,
     PlugHostdev,
+    PlugInterface,
     RemoveHostdev,
+    RemoveInterface,
     ReturnDriver,
     UnplugHostdev,
+    UnplugInterface,
     WriteRecord,
 )
 from ..core.errors import HostError
 from ..core.identity import Identity
 from ..core.model import VFIO_DRIVER, PciDevice, is_vfio
+from ..core.nic import NO_MACS
 from ..core.pci import PciAddress
 from ..core.plan import Plan
+from ..core.pool_actions import ConfigureVf
 from ..ports import Host
 
 #: How long a driver may take to appear in sysfs after libvirt has returned.
@@ -140,6 +147,17 @@ def _remove_hostdev(action: RemoveHostdev, host: Host) -> None:
     host.hypervisor.remove_hostdev(action)
 
 
+def _configure_vf(action: ConfigureVf, host: Host) -> None:
+    """A driver that does not take "no MAC address" back gets the one that libvirt sets in its place."""
+    none, instead = NO_MACS
+    try:
+        host.devices.configure_vf(action.pf, action.index, action.config)
+    except HostError as error:
+        if action.config.mac != none or error.reason is not reasons.VF_CONFIG_REJECTED:
+            raise
+        host.devices.configure_vf(action.pf, action.index, replace(action.config, mac=instead))
+
+
 _PERFORM: dict[type[Action], Callable[[Any, Host], None]] = {
     WriteRecord: _write_record,
     DropRecord: _drop_record,
@@ -149,4 +167,9 @@ _PERFORM: dict[type[Action], Callable[[Any, Host], None]] = {
     UnplugHostdev: _unplug_hostdev,
     AddHostdev: _add_hostdev,
     RemoveHostdev: _remove_hostdev,
+    ConfigureVf: _configure_vf,
+    PlugInterface: lambda action, host: host.hypervisor.plug_interface(action),
+    UnplugInterface: lambda action, host: host.hypervisor.unplug_interface(action),
+    AddInterface: lambda action, host: host.hypervisor.add_interface(action),
+    RemoveInterface: lambda action, host: host.hypervisor.remove_interface(action),
 }

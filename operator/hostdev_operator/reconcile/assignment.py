@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..core import conditions, reasons
-from ..core.actions import AddHostdev, PlugHostdev, UnplugHostdev
-from ..core.assignment_status import Outcome, assignment_status, moved, old_status_but
+from ..core.actions import AddHostdev, AddInterface, PlugInterface, UnplugHostdev, UnplugInterface
+from ..core.assignment_status import Outcome, moved, old_status_but
 from ..core.checks import Refusal
 from ..core.errors import HostError
-from ..core.intent import AUTO, LIVE, Intent, Wish, address_of
+from ..core.intent import AUTO, LIVE, Goal, Wish
+from ..core.kinds import kind_of
 from ..core.model import Observation
-from ..core.pci import PciAddress
-from ..core.plan import Decision, Plan, decide, inputs, is_half_done
+from ..core.plan import Decision, Plan
 from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
 from ..core.record import Record
-from ..core.release import plan_release, refused_unplug, rejected, release_inputs, withdrawal
-from ..core.source import last_seen
+from ..core.release import plan_release, refused_unplug, rejected, release_inputs
 from ..ports import Host
 from .apply import apply
+from .claim_locks import ClaimLocks, ElsewhereError
 from .failures import FailureMemory
 from .locks import NamedLocks
 from .looker import Looker
 from .orphans import OrphanReleaser
-from .plugs import PlugMemory, plugs
+from .plugs import PLUGS, PlugMemory, plugged
 from .release import Releaser, log_plan
 
 log = logging.getLogger(__name__)
@@ -86,28 +84,23 @@ class Result:
     moved: str | None = None
 
 
-class _ElsewhereError(Exception):
-    """The device is not in the group that is locked."""
-
-
 class AssignmentReconciler:
     """Brings the host to what assignments ask for. Thread-safe.
 
     It remembers failed runs, and what was released until the caller says that it is known (``forget``): until then
-    the published copy of the record still says that there is something to give back.
+    the published copy of the record still says that there is something to give back. ``locks`` are shared with whoever
+    else changes this host.
     """
 
-    def __init__(self, host: Host, looker: Looker) -> None:
+    def __init__(self, host: Host, looker: Looker, locks: NamedLocks | None = None) -> None:
         self._host = host
         self._looker = looker
         self._releaser = Releaser(host, looker.after)
         self._orphans = OrphanReleaser(looker, self._releaser, host.clock.monotonic)
-        self._locks = NamedLocks()
+        self._locks = ClaimLocks(host, locks or NamedLocks())
         self._failures = FailureMemory(host.clock.monotonic)
         self._plugs = PlugMemory(host.clock.monotonic)
         self._released: set[str] = set()
-        self._found: dict[str, PciAddress] = {}
-        self._held: dict[str, frozenset[str]] = {}
 
     def reconcile(self, obj: Assignment) -> Result:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
@@ -119,10 +112,10 @@ class AssignmentReconciler:
             return self._result(obj, None, None, Outcome(refused=Refusal(reasons.INVALID_SOURCE, str(error))))
         for _ in range(_LOOKS):
             try:
-                with self._locked(wish):
+                with self._locks.hold(wish):
                     self.take_up_record(obj)
                     return self._release(obj, wish) if obj.deleting else self._assign(obj, wish)
-            except _ElsewhereError:
+            except ElsewhereError:
                 continue
             except HostError as error:
                 return self._result(obj, wish, None, Outcome(failed=Refusal(error.reason, error.message)))
@@ -134,38 +127,12 @@ class AssignmentReconciler:
         self._failures.forget(uid)
         self._plugs.forget(uid)
         self._released.discard(uid)
-        self._found.pop(uid, None)
-        self._held.pop(uid, None)
+        self._locks.forget(uid)
 
     def release_orphan(self, record: Record) -> Refusal | None:
         """Give back what a record without an assignment holds; a refusal says what it waits for."""
-        with self._locks.hold(self._names(record.address, record.domain_uuid)):
+        with self._locks.hold_for(record):
             return self._orphans.release(record)
-
-    # -- locks and records ----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _locked(self, wish: Wish) -> Iterator[None]:
-        address = self._found.pop(wish.uid, None)
-        seen = last_seen(wish, self._host.records.load().get(wish.uid))
-        if address is None and seen:
-            address = seen.address
-        elif address is None and wish.spec.source.pci:
-            with suppress(ValueError):
-                address = address_of(wish.spec.source.pci)
-        names = self._held[wish.uid] = self._names(address, wish.domain_uuid)
-        with self._locks.hold(names):
-            yield
-
-    def _names(self, address: PciAddress | None, domain_uuid: str | None) -> frozenset[str]:
-        group = self._host.devices.iommu_group(address) if address else None
-        return frozenset({f"group/{group}", f"domain/{domain_uuid}"})
-
-    def _must_be_locked(self, intent: Intent) -> None:
-        """What was locked is where the device was thought to be before it was looked for, and before we waited."""
-        if not self._names(intent.address, intent.domain_uuid) <= self._held[intent.uid]:
-            self._found[intent.uid] = intent.address
-            raise _ElsewhereError
 
     def take_up_record(self, obj: Assignment) -> None:
         """A node that lost its state directory, or has an older copy, takes the published one; may raise HostError."""
@@ -187,14 +154,15 @@ class AssignmentReconciler:
     # -- assign ---------------------------------------------------------------------------------------------------
 
     def _assign(self, obj: Assignment, wish: Wish) -> Result:
+        kind = kind_of(wish)
         host, fresh = self._looker.shared()
-        decision, stale = decide(wish, host), withdrawal(wish.uid, host)
-        if not fresh and (stale.actions or _changes_something(decision, host)):
+        decision, stale = kind.decide(wish, host), kind.withdrawal(wish, host)
+        if not fresh and (stale.actions or _changes_something(wish, decision, host)):
             host = self._looker.fresh()
-            decision, stale = decide(wish, host), withdrawal(wish.uid, host)
+            decision, stale = kind.decide(wish, host), kind.withdrawal(wish, host)
         if stale.actions:
             host = self._withdraw(wish, host, stale)
-            decision = decide(wish, host)
+            decision = kind.decide(wish, host)
         intent, answer = decision.intent, decision.answer
         if intent is None or isinstance(answer, Refusal):
             assert isinstance(answer, Refusal)  # noqa: S101 - there is no plan without a device
@@ -202,40 +170,41 @@ class AssignmentReconciler:
         if not answer.actions:
             self._failures.forget(obj.uid)
             return self._result(obj, wish, (intent, host), Outcome())
-        self._must_be_locked(intent)
-        known = self._failures.holds_back(obj.uid, inputs(intent, host))
+        self._locks.must_hold(wish, intent, host)
+        known = self._failures.holds_back(obj.uid, kind.inputs(intent, host))
         if known:
             return self._result(obj, wish, (intent, host), known)
         return self._carry_out(obj, wish, intent, host, answer)
 
-    def _refuse(self, obj: Assignment, wish: Wish, decision: Decision, host: Observation) -> Result:
+    def _refuse(self, obj: Assignment, wish: Wish, decision: Decision[Goal], host: Observation) -> Result:
         """A claim that was begun and may not be finished is given back as a whole; one that stands, stays."""
-        intent, refusal = decision.intent, decision.answer
+        kind, intent, refusal = kind_of(wish), decision.intent, decision.answer
         assert isinstance(refusal, Refusal)  # noqa: S101 - that is why we are here
         outcome = Outcome(refused=refusal)
-        begun = intent is not None and is_half_done(intent, host)
-        if intent is None or not begun or self._failures.holds_back(obj.uid, inputs(intent, host)):
+        begun = intent is not None and kind.is_half_done(intent, host, frozenset())
+        if intent is None or not begun or self._failures.holds_back(obj.uid, kind.inputs(intent, host)):
             return self._result(obj, wish, (intent, host), outcome)
-        self._must_be_locked(intent)
+        self._locks.must_hold(wish, intent, host)
         failure, undo = self._roll_back(wish, host, refusal, live=False)
         host = self._looker.fresh()
         outcome = Outcome(refused=failure, rolled_back=obj.uid not in host.records, undo=undo)
         if not outcome.rolled_back:
-            self._failures.remember(obj.uid, inputs(intent, host), outcome)
+            self._failures.remember(obj.uid, kind.inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
 
     def _withdraw(self, wish: Wish, host: Observation, plan: Plan) -> Observation:
-        """Another device is where the guest's XML says: its next start must not take that one."""
+        """What the guest's XML says means something else by now: its next start must not take that."""
         log_plan(wish.owner, "withdraw", plan)
         apply(plan, self._host, "withdraw")
         return self._looker.after(host, plan.actions)
 
-    def _carry_out(self, obj: Assignment, wish: Wish, intent: Intent, host: Observation, plan: Plan) -> Result:
+    def _carry_out(self, obj: Assignment, wish: Wish, intent: Goal, host: Observation, plan: Plan) -> Result:
+        kind = kind_of(wish)
         plan, brake = self._plugs.brake(intent, host, plan)
-        if brake and intent.attach == LIVE and any(isinstance(a, AddHostdev) for a in plan.actions):
+        if brake and intent.attach == LIVE and any(isinstance(a, (AddHostdev, AddInterface)) for a in plan.actions):
             return self._result(obj, wish, (intent, host), Outcome(failed=brake), Retry.BACKOFF)
         log_plan(wish.owner, "assign", plan)
-        may_fail = (PlugHostdev,) if intent.attach == AUTO else ()
+        may_fail = PLUGS if intent.attach == AUTO else ()
         try:
             not_plugged = apply(plan, self._host, "assign", may_fail)
         except HostError as error:
@@ -246,33 +215,39 @@ class AssignmentReconciler:
         self._failures.forget(obj.uid)
         failure = Refusal(not_plugged.reason, not_plugged.message) if not_plugged else None
         self._plugs.note(intent, host, plan, failure)
-        host = self._looker.fresh() if failure else self._looker.after(host, plan.actions)
+        host = self._look_after(plan, host, failure)
         if failure:
-            self._failures.remember(obj.uid, inputs(intent, host), Outcome(not_plugged=failure))
+            self._failures.remember(obj.uid, kind.inputs(intent, host), Outcome(not_plugged=failure))
         retry = Retry.BACKOFF if brake else None
         if brake and intent.attach == LIVE:
             return self._result(obj, wish, (intent, host), Outcome(failed=brake), retry)
-        again = decide(wish, host)
+        again = kind.decide(wish, host)
         refused = again.answer if isinstance(again.answer, Refusal) else None
         outcome = Outcome(refused=refused, not_plugged=brake or failure)
         return self._result(obj, wish, (again.intent, host), outcome, retry)
 
+    def _look_after(self, plan: Plan, host: Observation, failure: Refusal | None) -> Observation:
+        """Which VF of a pool libvirt has taken, only a look at everything tells."""
+        whole = failure is not None or any(isinstance(a, PlugInterface) for a in plan.actions)
+        return self._looker.fresh() if whole else self._looker.after(host, plan.actions)
+
     def _after_failure(
-        self, obj: Assignment, wish: Wish, intent: Intent, before: Observation, plan: Plan, failure: Refusal
+        self, obj: Assignment, wish: Wish, intent: Goal, before: Observation, plan: Plan, failure: Refusal
     ) -> Result:
         """Roll back once, as a whole group, unless it is still under way, libvirt is away, or the guest has it."""
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, wish, None, Outcome(failed=failure))
+        kind = kind_of(wish)
         self._plugs.note(intent, before, plan, failure)
         host = self._looker.fresh()
         rolled_back, undo = False, None
-        plugged = plugs(plan) if intent.attach == LIVE else frozenset()
-        if failure.reason is not reasons.DETACH_BLOCKED and is_half_done(intent, host, plugged):
-            failure, undo = self._roll_back(wish, host, failure, live=bool(plugged))
+        done = plugged(plan) if intent.attach == LIVE else frozenset()
+        if failure.reason is not reasons.DETACH_BLOCKED and kind.is_half_done(intent, host, done):
+            failure, undo = self._roll_back(wish, host, failure, live=bool(done))
             host = self._looker.fresh()
             rolled_back = obj.uid not in host.records
         outcome = Outcome(failed=failure, rolled_back=rolled_back, undo=undo)
-        self._failures.remember(obj.uid, inputs(intent, host), outcome)
+        self._failures.remember(obj.uid, kind.inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
 
     def _roll_back(self, wish: Wish, host: Observation, why: Refusal, *, live: bool) -> tuple[Refusal, Refusal | None]:
@@ -327,18 +302,12 @@ class AssignmentReconciler:
         self,
         obj: Assignment,
         wish: Wish | None,
-        seen: tuple[Intent | None, Observation] | None,
+        seen: tuple[Goal | None, Observation] | None,
         outcome: Outcome,
         retry: Retry | None = None,
     ) -> Result:
         """The status from what is there; where nothing could be observed, the old one with Ready=False."""
-        if wish and seen:
-            intent, host = seen
-            if intent is None:
-                intent = _recorded(wish, host)
-            status = assignment_status(wish, intent, host, outcome)
-        else:
-            status = old_status_but(obj.status, outcome)
+        status = kind_of(wish).status(wish, *seen, outcome) if wish and seen else old_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
         status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
         trouble = outcome.trouble or outcome.not_plugged
@@ -347,27 +316,18 @@ class AssignmentReconciler:
         return Result(status, retry=retry or by_outcome, moved=moved(obj.status, status))
 
 
-def _recorded(wish: Wish, host: Observation) -> Intent | None:
-    """For the report: the recorded device, if it is the one that is there."""
-    record = host.records.get(wish.uid)
-    device = host.devices.get(record.address) if record else None
-    if record is None or device is None or (record.identity and not record.identity.same(device.identity)):
-        return None
-    return wish.intent(record.address)
-
-
-def _changes_something(decision: Decision, host: Observation) -> bool:
+def _changes_something(wish: Wish, decision: Decision[Goal], host: Observation) -> bool:
     """Whether it leads to an action: for that a look that others have shared is too old."""
     if isinstance(decision.answer, Plan):
         return bool(decision.answer.actions)
-    return decision.intent is not None and is_half_done(decision.intent, host)
+    return decision.intent is not None and kind_of(wish).is_half_done(decision.intent, host, frozenset())
 
 
 _UNANSWERED = (reasons.UNPLUG_PENDING, reasons.UNPLUG_REJECTED)
 
 
 def _asks_the_guest(plan: Plan | Refusal) -> bool:
-    return isinstance(plan, Plan) and any(isinstance(a, UnplugHostdev) for a in plan.actions)
+    return isinstance(plan, Plan) and any(isinstance(a, (UnplugHostdev, UnplugInterface)) for a in plan.actions)
 
 
 def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:

@@ -1,4 +1,4 @@
-"""What the engine must know that is not on the host: the node's settings, and all assignments of the node."""
+"""What the engine must know that is not on the host: the node's settings, and all assignments and pools of the node."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..core.intent import Wish
+from ..core.pool import PoolWish
 from ..core.settings import Settings
 
 
@@ -14,10 +15,11 @@ from ..core.settings import Settings
 class Context:
     """Asked anew at each look at the host. ``wishes``: the bound assignments that are not being deleted.
 
-    ``version`` changes with everything that is noticed of the host or of the assignments; by default with each
-    question.
+    ``pool_wishes``: the same of the node's VF pools. ``version`` changes with everything that is noticed of the host,
+    of the assignments or of the pools; by default with each question.
     """
 
     settings: Callable[[], Settings] = Settings
     wishes: Callable[[], tuple[Wish, ...]] = tuple
     version: Callable[[], int] = itertools.count().__next__
+    pool_wishes: Callable[[], tuple[PoolWish, ...]] = tuple

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from ..core import domain_xml, reasons
-from ..core.domain_xml import NetworkXml
+from ..core import domain_xml, network_xml, reasons
 from ..core.errors import HostError
 from ..core.host_status import Trouble
 from ..core.model import Guest, Observation, PciDevice, Platform, Pool, Use
+from ..core.network import Network
+from ..core.network_xml import NetworkXml
 from ..core.pci import PciAddress
+from ..core.pool import PoolRecord
 from ..core.record import Record
+from ..core.sriov import Pf
 from ..core.storage_xml import StoragePool, storage_pool
 from ..ports import Host
 from .context import Context
@@ -28,7 +31,7 @@ class _Libvirt:
     """What libvirt says."""
 
     guests: tuple[Guest, ...]
-    networks: tuple[NetworkXml, ...] = ()
+    networks: tuple[Network, ...] = ()
     storage: tuple[StoragePool, ...] = ()
 
 
@@ -37,9 +40,18 @@ class _Kernel:
     """What the kernel says."""
 
     devices: tuple[PciDevice, ...]
+    pfs: tuple[Pf, ...]
     platform: Platform
     uses: tuple[Use, ...]
     unknown_use: str | None
+
+
+@dataclass(frozen=True)
+class _Journal:
+    """What was claimed, by assignments and by pools."""
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    pools: Mapping[str, PoolRecord] = field(default_factory=dict)
 
 
 def observe(host: Host, context: Context) -> Observation:
@@ -49,28 +61,62 @@ def observe(host: Host, context: Context) -> Observation:
     """
     asked = _side.submit(_ask_libvirt, host)
     kernel = _ask_kernel(host)
-    return _observation(host, context, kernel, asked.result(), host.records.load())
+    return _observation(host, context, kernel, asked.result(), _read_journal(host))
+
+
+def _read_journal(host: Host) -> _Journal:
+    return _Journal(host.records.load(), host.pool_records.load())
 
 
 def observe_again(
     host: Host, context: Context, before: Observation, touched: frozenset[PciAddress] | None = None
 ) -> Observation:
-    """What our own actions can have changed since a look: drivers, guests, records. The rest is as it was then.
+    """What an assignment's actions can have changed since a look: drivers, guests, records, VFs' settings.
 
-    ``touched``: of the devices, only these and their groups' are read again.
+    The rest is as it was then. ``touched``: of the devices, only these and their groups' are read again.
     """
-    asked = _side.submit(_guests, host, before.networks)
+    asked = _side.submit(_guests, host, {name: network.interfaces for name, network in before.networks.items()})
     devices = _all_devices(host) if touched is None else _devices_again(host, before, touched)
+    pfs = _pfs_again(host, before, touched)
     return replace(
         before,
         devices=MappingProxyType(devices),
+        pfs=pfs,
         guests=asked.result(),
         records=MappingProxyType(dict(host.records.load())),
-        blocked=host.hypervisor.blocked(),
+        blocked=_blocked(host),
         rejections=host.hypervisor.rejections(),
         settings=context.settings(),
         wishes=context.wishes(),
+        pool_wishes=context.pool_wishes(),
     )
+
+
+def _pfs_again(host: Host, before: Observation, touched: frozenset[PciAddress] | None) -> Mapping[PciAddress, Pf]:
+    """The settings of a VF change when a guest gets or loses it."""
+    there = (before.devices.get(address) for address in touched or ())
+    concerned = touched is None or any(d.address in before.pfs or d.physfn in before.pfs for d in there if d)
+    if not before.pfs or not concerned:
+        return before.pfs
+    return MappingProxyType({pf.address: pf for pf in host.devices.pfs()})
+
+
+def _pools(host: Host, devices: tuple[PciDevice, ...], networks: tuple[Network, ...]) -> tuple[Pool, ...]:
+    """Networks with all the VFs that they hand out: by address, or those of their PF."""
+    vfs: dict[PciAddress, set[PciAddress]] = {}
+    for device in devices:
+        if device.physfn:
+            vfs.setdefault(device.physfn, set()).add(device.address)
+    found = []
+    for network in networks:
+        if network.hands_out_vfs:
+            pfs = {address for name in network.pfs for address in host.devices.interface(name)}
+            found.append(Pool(network.name, network.addresses.union(*(vfs.get(pf, set()) for pf in pfs))))
+    return tuple(found)
+
+
+def _blocked(host: Host) -> frozenset[PciAddress]:
+    return host.hypervisor.blocked() | host.devices.blocked()
 
 
 def _all_devices(host: Host) -> dict[PciAddress, PciDevice]:
@@ -96,18 +142,27 @@ def observe_what_can_be(host: Host, context: Context, guests: tuple[Guest, ...])
         libvirt = _ask_libvirt(host)
     except HostError as error:
         libvirt, trouble = _Libvirt(guests), replace(trouble, libvirt=error.message)
-    records: Mapping[str, Record] = {}
+    journal = _Journal()
     try:
-        records = host.records.load()
+        journal = _read_journal(host)
     except HostError as error:
         trouble = replace(trouble, journal=error.message)
-    return _observation(host, context, _ask_kernel(host), libvirt, records), trouble
+    return _observation(host, context, _ask_kernel(host), libvirt, journal), trouble
 
 
 def _ask_libvirt(host: Host) -> _Libvirt:
-    networks = tuple(domain_xml.network(text) for text in host.hypervisor.networks())
+    networks = tuple(_network(xml) for xml in host.hypervisor.networks())
     guests = _guests(host, {n.name: n.interfaces for n in networks})
     return _Libvirt(guests, networks, tuple(storage_pool(text) for text in host.hypervisor.storage_pools() or ()))
+
+
+def _network(xml: NetworkXml) -> Network:
+    try:
+        return network_xml.network(xml)
+    except SyntaxError as error:  # of lxml
+        raise HostError(
+            reasons.LIBVIRT_ERROR, f"the XML of network {xml.name} ({xml.uuid}) cannot be read: {error}"
+        ) from error
 
 
 def _guests(host: Host, networks: Mapping[str, frozenset[str]]) -> tuple[Guest, ...]:
@@ -130,12 +185,10 @@ def _ask_kernel(host: Host) -> _Kernel:
         uses = host.devices.uses()
     except HostError as error:
         unknown = error.message
-    return _Kernel(devices, host.devices.platform(), uses, unknown)
+    return _Kernel(devices, host.devices.pfs(), host.devices.platform(), uses, unknown)
 
 
-def _observation(
-    host: Host, context: Context, kernel: _Kernel, libvirt: _Libvirt, records: Mapping[str, Record]
-) -> Observation:
+def _observation(host: Host, context: Context, kernel: _Kernel, libvirt: _Libvirt, journal: _Journal) -> Observation:
     follow = _Follow(host, kernel.devices)
     return Observation(
         devices=MappingProxyType({d.address: d for d in kernel.devices}),
@@ -143,13 +196,16 @@ def _observation(
         platform=kernel.platform,
         uses=(*kernel.uses, *follow.guests(libvirt), *follow.storage(libvirt)),
         unknown_use=kernel.unknown_use,
-        records=MappingProxyType(dict(records)),
-        blocked=host.hypervisor.blocked(),
-        networks=MappingProxyType({n.name: n.interfaces for n in libvirt.networks}),
-        pools=tuple(follow.pool(n) for n in libvirt.networks if n.hands_out_vfs),
+        records=MappingProxyType(dict(journal.records)),
+        blocked=_blocked(host),
+        networks=MappingProxyType({n.name: n for n in libvirt.networks}),
+        pools=_pools(host, kernel.devices, libvirt.networks),
+        pfs=MappingProxyType({pf.address: pf for pf in kernel.pfs}),
+        pool_records=MappingProxyType(dict(journal.pools)),
         rejections=host.hypervisor.rejections(),
         settings=context.settings(),
         wishes=context.wishes(),
+        pool_wishes=context.pool_wishes(),
     )
 
 
@@ -186,12 +242,6 @@ class _Follow:
         pools = (pool for pool in libvirt.storage if pool.followable)
         found = (u for pool in pools for u in self._pool(pool, pool.name, f"storage pool {pool.name}"))
         return tuple(replace(use, by_guest=False) for use in found)
-
-    def pool(self, network: NetworkXml) -> Pool:
-        """All VFs that a network hands out: by address, or those of its PF."""
-        pfs = {a for name in network.pfs for a in self._host.devices.interface(name)}
-        vfs = {d.address for d in self._devices if d.physfn in pfs}
-        return Pool(network.name, network.addresses | vfs)
 
     def _disk(self, path: str, thing: str) -> list[Use]:
         return self._uses(self._host.devices.block_device(path), thing)

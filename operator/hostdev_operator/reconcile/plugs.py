@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..core import reasons
-from ..core.actions import PlugHostdev
+from ..core.actions import Action, PlugHostdev, PlugInterface, UnplugHostdev, UnplugInterface
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
-from ..core.intent import Intent
+from ..core.intent import Goal
 from ..core.model import Observation
 from ..core.pci import PciAddress
 from ..core.plan import Plan
 from .failures import FailureMemory
 
+#: What gives a running guest something; a NIC of a pool gets any VF.
+PLUGS: tuple[type[Action], ...] = (PlugHostdev, PlugInterface)
+_UNPLUGS = (UnplugHostdev, UnplugInterface)
 
-def plugs(plan: Plan) -> frozenset[PciAddress]:
-    """What a plan plugs in."""
+
+def plugs(plan: Plan) -> bool:
+    """Whether a plan plugs something in."""
+    return any(isinstance(a, PLUGS) for a in plan.actions)
+
+
+def plugged(plan: Plan) -> frozenset[PciAddress]:
+    """The devices that a plan plugs in."""
     return frozenset(a.hostdev.address for a in plan.actions if isinstance(a, PlugHostdev))
 
 
@@ -26,20 +35,24 @@ class PlugMemory:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._memory = FailureMemory(monotonic)
 
-    def brake(self, intent: Intent, host: Observation, plan: Plan) -> tuple[Plan, Refusal | None]:
-        """The plan, without its plugs while the delay lasts, and why they are left out."""
-        held = self._memory.too_soon(intent.uid, _run(intent, host)) if plugs(plan) else None
+    def brake(self, intent: Goal, host: Observation, plan: Plan) -> tuple[Plan, Refusal | None]:
+        """The plan, without its plugs while the delay lasts, and why they are left out.
+
+        What the plan itself takes out, to plug it in anew, is no reason to wait.
+        """
+        anew = any(isinstance(a, _UNPLUGS) for a in plan.actions)
+        held = self._memory.too_soon(intent.uid, _run(intent, host)) if plugs(plan) and not anew else None
         if held is None:
             return plan, None
-        return Plan(tuple(a for a in plan.actions if not isinstance(a, PlugHostdev))), held.trouble
+        return Plan(tuple(a for a in plan.actions if not isinstance(a, PLUGS))), held.trouble
 
-    def note(self, intent: Intent, host: Observation, plan: Plan, failure: Refusal | None) -> None:
+    def note(self, intent: Goal, host: Observation, plan: Plan, failure: Refusal | None) -> None:
         """A plan that plugs was carried out. If it worked, then a next plug is for somebody's having taken it out."""
         guest = host.guest(intent.domain_uuid) if intent.domain_uuid else None
         if not plugs(plan) or guest is None:
             return
         text = (
-            f"{intent.address} was plugged into running guest {guest.name}, and somebody else took it out; it is"
+            f"{intent.thing} was plugged into running guest {guest.name}, and somebody else took it out; it is"
             " plugged in again after a growing delay; to leave it out set spec.attach to NextBoot, or delete the"
             " assignment"
         )
@@ -51,6 +64,6 @@ class PlugMemory:
         self._memory.forget(uid)
 
 
-def _run(intent: Intent, host: Observation) -> tuple[object, ...]:
+def _run(intent: Goal, host: Observation) -> tuple[object, ...]:
     guest = host.guest(intent.domain_uuid) if intent.domain_uuid else None
     return (intent.domain_uuid, guest.run if guest else None)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ..core import reasons
-from ..core.actions import Action, RemoveHostdev, UnplugHostdev
+from ..core.actions import Action, RemoveHostdev, RemoveInterface, UnplugHostdev, UnplugInterface
 from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.model import Observation
@@ -18,7 +18,7 @@ from .apply import apply
 log = logging.getLogger(__name__)
 
 #: What comes before the drivers, each followed by a second look at the host.
-_FIRST: tuple[type[Action], ...] = (UnplugHostdev, RemoveHostdev)
+_FIRST: tuple[tuple[type[Action], ...], ...] = ((UnplugHostdev, UnplugInterface), (RemoveHostdev, RemoveInterface))
 
 
 class Releaser:
@@ -35,17 +35,17 @@ class Releaser:
         it removes the device, and then the guest has it. Once it is out, no new start can take it.
         """
         plan = plan_release(uid, seen, live=live)
-        for kind in _FIRST:
+        for kinds in _FIRST:
             if isinstance(plan, Refusal):
                 return plan
-            part = Plan(tuple(a for a in plan.actions if isinstance(a, kind)))
+            part = Plan(tuple(a for a in plan.actions if isinstance(a, kinds)))
             if part.actions:
                 self._apply(part, owner, phase)
                 seen = self._look(seen, plan.actions)
                 plan = plan_release(uid, seen, live=live)
         if isinstance(plan, Refusal):
             return plan
-        if any(isinstance(a, _FIRST) for a in plan.actions):
+        if any(isinstance(a, kinds) for a in plan.actions for kinds in _FIRST):
             raise HostError(
                 reasons.LIBVIRT_ERROR,
                 f"{plan.actions[0]}: libvirt did, but it is there again; edit the guest's XML by hand (virsh edit)",

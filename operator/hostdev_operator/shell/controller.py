@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import kopf
 
 from ..api import API_VERSION
+from ..api.common import Condition
 from ..api.deviceassignment import FINALIZER, DeviceAssignmentStatus
 from ..api.devicehost import DeviceHostStatus
-from ..core import conditions
+from ..core import conditions, reasons
 from ..core.binding import Binding, bind
 from ..core.checks import Refusal
 from ..core.conditions import ACCEPTED, READY, condition
+from ..core.mac import MacClaim, MacIndex
 from ..core.reasons import Retry
 from ..ports import Body, Clock, Cluster, ClusterError
+from ..reconcile.assignment import Assignment
 from . import runner
 from .objects import ObjectCache, parse
+from .pool_controller import FIELD_MANAGER, PoolController
 from .probes import Probes
 from .queue import KeyedQueue
 
 log = logging.getLogger(__name__)
 
-FIELD_MANAGER = "hostdev-controller"
 _CONFLICT = 409
 
 
@@ -40,15 +45,20 @@ class _Guests:
 
 
 class Controller:
-    """One for the cluster. Runs in the event loop; decides from memory, writes by the API."""
+    """One for the cluster. Runs in the event loop; decides from memory, writes by the API.
+
+    ``pools`` does the same for VFPools.
+    """
 
     def __init__(self, cluster: Cluster, clock: Clock) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._objects = ObjectCache()
+        self._objects = ObjectCache(parse)
+        self._macs = MacIndex()
         self._hosts: dict[str, DeviceHostStatus] = {}
-        self._hosts_listed = False
+        self._listed = False
         self.queue = KeyedQueue(self._work)
+        self.pools = PoolController(cluster, clock, self._wake_unbound)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -56,8 +66,8 @@ class Controller:
         """An event of the watch on assignments."""
         uid = body["metadata"]["uid"]
         if event == "DELETED":
-            self._objects.remove(uid)
-        elif self._objects.put(body):
+            self._forget(uid)
+        elif self._take(body):
             self.queue.add(uid)
 
     def host_seen(self, event: str | None, body: Body) -> None:
@@ -68,24 +78,45 @@ class Controller:
             self._hosts.pop(name, None)
             after = None
         else:
-            self._hosts[name] = DeviceHostStatus.model_validate(body.get("status") or {})
+            self._hosts[name] = _status(body)
             after = _Guests.of(self._hosts[name])
         if before != after:
             self._wake_unbound()
+        self.pools.host_seen(event, body)
 
-    async def list_hosts(self) -> None:
-        """Once, before anything is done: an incomplete list would refuse wrongly."""
-        for body in await runner.until_it_works("listing DeviceHosts", self._cluster.hosts):
-            self._hosts.setdefault(body["metadata"]["name"], DeviceHostStatus.model_validate(body.get("status") or {}))
-        # only to know that the kind is there: kopf must not start before it is
-        await runner.until_it_works("listing assignments", lambda: self._cluster.bound_assignments("-"))
-        self._hosts_listed = True
-        for uid in self._objects:
-            self.queue.add(uid)
+    async def list_all(self) -> None:
+        """Once, before anything is done: an incomplete list would refuse wrongly, or bind one MAC address twice."""
+        for body in await runner.listed(self._cluster, "DeviceHost"):
+            if body["metadata"]["name"] not in self._hosts:
+                self.host_seen(None, body)
+        await self.pools.list_all()
+        for body in await runner.listed(self._cluster, "DeviceAssignment"):
+            self._take(body)
+        self._listed = True
+        self._wake(self._objects)
 
     def unready(self) -> str | None:
         """For the readiness probe."""
-        return None if self._hosts_listed else "DeviceHosts have not been listed yet"
+        return None if self._listed else "what the API server has was not listed yet"
+
+    def _take(self, body: Body) -> bool:
+        """Whether a body is news. Our own writes are taken as well: their echo is none then."""
+        news = self._objects.put(body)
+        if news:
+            with contextlib.suppress(ValueError):  # told when it is worked on
+                obj = self._objects.parsed(body)
+                goes = obj.deleting and obj.status.node_name is None
+                claim = MacClaim.of(obj.uid, f"{obj.namespace}/{obj.name}", obj.created, obj.spec, obj.status)
+                self._wake(self._macs.remove(obj.uid) if goes else self._macs.put(claim))
+        return news
+
+    def _forget(self, uid: str) -> None:
+        self._objects.remove(uid)
+        self._wake(self._macs.remove(uid))
+
+    def _wake(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            self.queue.add(uid)
 
     def _wake_unbound(self) -> None:
         for uid in self._objects:
@@ -97,71 +128,135 @@ class Controller:
 
     async def _work(self, uid: str) -> Retry:
         body = self._objects.get(uid)
-        if body is None or not self._hosts_listed:
+        if body is None or not self._listed:
             return Retry.ON_EVENT
         try:
-            await self._reconcile(body)
+            return await self._reconcile(body)
         except ClusterError as error:
             if error.code == _CONFLICT:  # an older version: the watch brings the newer one
                 return Retry.SOON
             log.warning("%s: %s", body["metadata"]["name"], error)
             return Retry.BACKOFF
-        return Retry.ON_EVENT
 
-    async def _reconcile(self, body: Body) -> None:
-        obj = parse(body)
+    async def _reconcile(self, body: Body) -> Retry:
+        obj = self._objects.parsed(body)
         finalizers: list[str] = body["metadata"].get("finalizers", [])
         ours = FINALIZER in finalizers
         if obj.deleting:
             if ours and obj.status.node_name is None:
                 await self._cluster.set_finalizers(body, [f for f in finalizers if f != FINALIZER])
-            return
+            return Retry.ON_EVENT
         bound = obj.status.node_name is not None
-        answer = None if bound else bind(obj.spec, self._hosts)
+        taken = await self._mac_taken(obj)
+        answer = None if bound else taken or bind(obj.spec, self._hosts, self.pools.homes)
         if isinstance(answer, Refusal):
-            await self._refuse(body, obj.status, obj.generation, answer)
-            return
-        held = body if ours else await self._add_finalizer(body, finalizers)
-        if answer and held:
-            await self._bind(held, obj.status, obj.generation, answer)
+            await self._refuse(body, obj, answer)
+        else:
+            held = body if ours else await self._add_finalizer(body, finalizers)
+            if answer and held:
+                await self._bind(held, obj, answer)
+            elif held:
+                await self._judge(held, obj, taken)
+        return Retry.BACKOFF if taken else Retry.ON_EVENT
+
+    async def _mac_taken(self, obj: Assignment) -> Refusal | None:
+        """Whether another assignment has its MAC address. That one is asked for: a watch can miss an end."""
+        while rival := self._macs.rival(obj.uid):
+            mac, first = rival
+            namespace, name = first.owner.split("/")
+            now = await self._cluster.get("DeviceAssignment", name, namespace)
+            if now is not None and now["metadata"]["uid"] == first.uid:
+                return Refusal(
+                    reasons.MAC_IN_USE,
+                    f"MAC address {mac} is that of assignment {first.owner}, which"
+                    f" {'has' if first.has == mac else 'asks for'} it already: give spec.network another mac, or delete"
+                    " that assignment",
+                )
+            self._forget(first.uid)
+        return None
 
     async def _add_finalizer(self, body: Body, finalizers: list[str]) -> Body | None:
         """Before the binding; and again if somebody took it away from a bound object. None: the object is gone."""
         updated = await self._cluster.set_finalizers(body, [*finalizers, FINALIZER])
         if updated is not None:
-            self._objects.put(updated)
+            self._take(updated)
         return updated
 
-    async def _bind(self, body: Body, old: DeviceAssignmentStatus, generation: int, binding: Binding) -> None:
-        guest = (
-            f"guest {binding.domain_name} ({binding.domain_uuid})" if binding.domain_uuid else "nobody: a reservation"
-        )
-        text = f"bound to node {binding.node_name} for {guest}"
+    async def _bind(self, body: Body, obj: Assignment, binding: Binding) -> None:
+        text = _bound(binding.node_name, binding.domain_name, binding.domain_uuid)
         accepted = condition(ACCEPTED, True, "Bound", text)
-        stamped = conditions.stamp((accepted,), old.conditions, self._clock.now(), generation)
-        status = DeviceAssignmentStatus(
-            node_name=binding.node_name, domain_uuid=binding.domain_uuid, conditions=stamped
-        )
-        self._objects.put(await self._cluster.apply_assignment_status(body, status.wire(), FIELD_MANAGER))
-        await self._tell(body, "Bound", text, warning=False)
+        await self._accept(body, obj, accepted, binding.node_name, binding.domain_uuid)
+        await self._tell(body, accepted)
 
-    async def _refuse(self, body: Body, old: DeviceAssignmentStatus, generation: int, refusal: Refusal) -> None:
+    async def _judge(self, body: Body, obj: Assignment, taken: Refusal | None) -> None:
+        """A bound assignment whose spec.network was changed: whether it may have the MAC address that it asks for.
+
+        Until then the guest's NIC keeps the one that it has (core/mac.py: with_accepted_mac).
+        """
+        status = obj.status
+        old = conditions.find(status.conditions, ACCEPTED)
+        if taken:
+            new = condition(ACCEPTED, False, taken.reason, taken.message)
+        elif _stands(old, obj):
+            return
+        else:
+            name = obj.spec.domain.name if obj.spec.domain else None
+            new = condition(ACCEPTED, True, "Bound", _bound(str(status.node_name), name, status.domain_uuid))
+        if await self._accept(body, obj, new, status.node_name, status.domain_uuid):
+            await self._tell(body, new)
+
+    async def _accept(
+        self, body: Body, obj: Assignment, accepted: Condition, node: str | None, domain_uuid: str | None
+    ) -> bool:
+        """Write the binding and its condition; whether the condition says something else than before."""
+        old = obj.status.conditions
+        stamped = conditions.stamp((accepted,), old, self._clock.now(), obj.generation)
+        if node == obj.status.node_name and all(c in old for c in stamped):
+            return False
+        status = DeviceAssignmentStatus(node_name=node, domain_uuid=domain_uuid, conditions=stamped)
+        self._take(await self._cluster.apply_status(body, status.wire(), FIELD_MANAGER))
+        return bool(conditions.changed(stamped, old))
+
+    async def _refuse(self, body: Body, obj: Assignment, refusal: Refusal) -> None:
         new = tuple(condition(kind, False, refusal.reason, refusal.message) for kind in (ACCEPTED, READY))
-        stamped = conditions.stamp(new, old.conditions, self._clock.now(), generation)
-        if all(c in old.conditions for c in stamped):
+        old = obj.status.conditions
+        stamped = conditions.stamp(new, old, self._clock.now(), obj.generation)
+        if all(c in old for c in stamped):
             return
         status = DeviceAssignmentStatus(conditions=stamped)
-        self._objects.put(await self._cluster.apply_assignment_status(body, status.wire(), FIELD_MANAGER))
-        if conditions.changed(stamped, old.conditions):
-            await self._tell(body, str(refusal.reason), refusal.message, warning=True)
+        self._take(await self._cluster.apply_status(body, status.wire(), FIELD_MANAGER))
+        if conditions.changed(stamped, old):
+            await self._tell(body, new[0])
 
-    async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
-        await self._cluster.event(body, warning=warning, reason=reason, message=message)
+    async def _tell(self, body: Body, accepted: Condition) -> None:
+        warning = accepted.status != "True"
+        await self._cluster.event(body, warning=warning, reason=accepted.reason, message=accepted.message)
+
+
+def _status(body: Body) -> DeviceHostStatus:
+    try:
+        return DeviceHostStatus.model_validate(body.get("status") or {})
+    except ValueError:  # of another version: its agent writes it anew
+        return DeviceHostStatus()
+
+
+def _stands(accepted: Condition | None, obj: Assignment) -> bool:
+    """Whether nothing is to be said anew: a MAC address that is asked for is accepted for each generation of spec."""
+    asks = obj.spec.network is not None and obj.spec.network.mac is not None
+    if accepted is None:
+        return not asks
+    return accepted.status == "True" and (not asks or accepted.observed_generation == obj.generation)
+
+
+def _bound(node: str, domain_name: str | None, domain_uuid: str | None) -> str:
+    guest = f"guest {domain_name} ({domain_uuid})" if domain_name else f"guest {domain_uuid}"
+    return f"bound to node {node} for {guest if domain_uuid else 'nobody: a reservation'}"
 
 
 async def run_controller(controller: Controller, probes: Probes) -> None:
     """Run until kopf is told to stop (SIGTERM, SIGINT)."""
     registry = runner.registry()
+    pools = controller.pools
 
     @kopf.on.event(API_VERSION, "deviceassignments", registry=registry)
     async def assignment_event(event: Any, **_: Any) -> None:
@@ -171,8 +266,21 @@ async def run_controller(controller: Controller, probes: Probes) -> None:
     async def host_event(event: Any, **_: Any) -> None:
         controller.host_seen(event["type"], event["object"])
 
+    @kopf.on.event(API_VERSION, "vfpools", registry=registry)
+    async def pool_event(event: Any, **_: Any) -> None:
+        pools.pool_seen(event["type"], event["object"])
+
+    @kopf.on.event(API_VERSION, "nodevfpools", registry=registry)
+    async def node_pool_event(event: Any, **_: Any) -> None:
+        pools.node_pool_seen(event["type"], event["object"])
+
+    @kopf.on.event("", "v1", "nodes", registry=registry)
+    async def node_event(event: Any, **_: Any) -> None:
+        pools.node_seen(event["type"], event["object"])
+
     await probes.start()
     try:
-        await runner.run(registry, runner.settings({}), controller.list_hosts, controller.queue.run)
+        made = runner.settings({})
+        await runner.run(registry, made, controller.list_all, controller.queue.run, pools.queue.run)
     finally:
         await probes.stop()

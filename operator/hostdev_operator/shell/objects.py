@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..ports import Body
 from ..reconcile.assignment import Assignment
 
+T = TypeVar("T")
 
-class ObjectCache:
-    """Keeps the newest body of each object. Our own writes go in as well, so the watch's echo of them is no news."""
 
-    def __init__(self) -> None:
+class ObjectCache(Generic[T]):
+    """Keeps the newest body of each object. Our own writes go in as well, so the watch's echo of them is no news.
+
+    ``parse`` reads a body; ValueError if it does not fit the model.
+    """
+
+    def __init__(self, parse: Callable[[Body], T]) -> None:
+        self._parse = parse
         self._bodies: dict[str, Body] = {}
-        self._parsed: dict[str, tuple[Body, Assignment]] = {}
+        self._parsed: dict[str, tuple[Body, T]] = {}
 
     def put(self, body: Body) -> bool:
         """Take a body unless a newer one is known; whether it was news. Resource versions grow (KEP-5504)."""
@@ -33,12 +40,12 @@ class ObjectCache:
         """The newest body."""
         return self._bodies.get(uid)
 
-    def parsed(self, body: Body) -> Assignment:
+    def parsed(self, body: Body) -> T:
         """A body of this cache, parsed once: each look at the host asks for all of them. ValueError as parse."""
         uid = body["metadata"]["uid"]
         known = self._parsed.get(uid)
         if known is None or known[0] is not body:
-            known = self._parsed[uid] = (body, parse(body))
+            known = self._parsed[uid] = (body, self._parse(body))
         return known[1]
 
     def remove(self, uid: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import kopf
 
 from ..api import API_VERSION
-from ..ports import ClusterError
+from ..ports import Body, Cluster, ClusterError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,3 +83,8 @@ async def until_it_works(what: str, call: Callable[[], Awaitable[T]]) -> T:
         except ClusterError as error:
             log.warning("%s: %s; trying again", what, error)
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def listed(cluster: Cluster, kind: str) -> list[Body]:
+    """All objects of a kind, whenever the API server has them to tell."""
+    return await until_it_works(f"listing {kind}s", lambda: cluster.objects(kind))

@@ -1,0 +1,214 @@
+"""One VF pool on its node: observe, plan, apply, report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
+from ..core import conditions, reasons
+from ..core.assignment_status import Outcome
+from ..core.checks import Refusal
+from ..core.errors import HostError
+from ..core.model import Observation
+from ..core.pci import PciAddress
+from ..core.pool import PoolWish
+from ..core.pool_plan import PoolPlan, plan_pool
+from ..core.pool_published import pool_record_from_status
+from ..core.pool_release import plan_pool_release
+from ..core.pool_source import pf_meant
+from ..core.pool_status import old_pool_status_but, pool_status
+from ..core.reasons import Retry
+from ..ports import Host
+from .failures import FailureMemory
+from .locks import NamedLocks
+from .looker import Looker
+from .pool_apply import apply_pool
+
+log = logging.getLogger(__name__)
+
+#: A pool takes three steps at most; one more look sees that nothing is left.
+_ROUNDS = 4
+_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class NodePool:
+    """A NodeVFPool of this node, as the API server has it."""
+
+    uid: str
+    name: str
+    created: str
+    generation: int
+    deleting: bool
+    spec: NodeVFPoolSpec
+    status: NodeVFPoolStatus
+
+    def wish(self) -> PoolWish:
+        """What it asks for."""
+        return PoolWish(self.uid, self.spec.pool_name, self.created, self.generation, self.spec)
+
+
+@dataclass(frozen=True)
+class PoolResult:
+    """What came out: the status to be written, and whether everything is given back.
+
+    ``claim``: nothing was changed, since the API server does not know yet that this node has the pool: its status must
+    be written, and then the pool be tried again. ``retry`` says when to try again where nothing on the host will tell.
+    """
+
+    status: NodeVFPoolStatus
+    claim: bool = False
+    released: bool = False
+    retry: Retry = Retry.ON_EVENT
+
+
+class PoolReconciler:
+    """Brings the host to what pools ask for. Thread-safe.
+
+    What a failed run did is not rolled back, as it is for an assignment: VFs without their network hurt nobody, and the
+    next run goes on from there. The record says how all of it is given back.
+    """
+
+    def __init__(self, host: Host, looker: Looker, locks: NamedLocks) -> None:
+        self._host = host
+        self._looker = looker
+        self._locks = locks
+        self._failures = FailureMemory(host.clock.monotonic)
+        self._released: set[str] = set()
+
+    def reconcile(self, obj: NodePool) -> PoolResult:
+        """One run for one pool. Never raises HostError: what went wrong is in the result."""
+        if obj.deleting and obj.uid in self._released:
+            return PoolResult(NodeVFPoolStatus(), released=True)
+        wish = obj.wish()
+        try:
+            self.take_up_record(obj)
+            for _ in range(_LOOKS):
+                pf = self._pf(wish, self._looker.shared()[0])
+                with self._locked(wish, pf):
+                    result = self._release(obj, wish, pf) if obj.deleting else self._ensure(obj, wish, pf)
+                if result:
+                    return result
+        except HostError as error:
+            return self._result(obj, wish, None, Outcome(failed=Refusal(error.reason, error.message)))
+        moving = Refusal(reasons.HOST_CHANGED, f"the PF of pool {wish.name} is another one at each look")
+        return self._result(obj, wish, None, Outcome(failed=moving))
+
+    def forget(self, uid: str) -> None:
+        """The pool is gone: remember nothing of it."""
+        self._failures.forget(uid)
+        self._released.discard(uid)
+
+    def take_up_record(self, obj: NodePool) -> None:
+        """A node that lost its state directory, or has an older copy, takes the published one; may raise HostError."""
+        copy = obj.status.record
+        own = self._host.pool_records.load().get(obj.uid)
+        if copy is None or obj.uid in self._released or (own is not None and own.sequence >= copy.sequence):
+            return
+        log.warning("pool %s: taking the record from its status: the journal has none", obj.spec.pool_name)
+        try:
+            record = pool_record_from_status(copy, obj.uid, obj.spec.pool_name)
+        except ValueError as error:
+            raise HostError(
+                reasons.STATE_DIRECTORY_FAILED,
+                f"pool {obj.spec.pool_name} is not in the journal, and its status.record is malformed: {error}",
+            ) from error
+        self._host.pool_records.save(record)
+
+    # -- locks ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self, wish: PoolWish, pf: PciAddress | None) -> Iterator[None]:
+        """Nobody gets a VF of the PF, or a NIC of the network, while they are changed."""
+        with self._locks.hold(frozenset({f"network/{wish.network_name}", f"pf/{pf}"})):
+            yield
+
+    def _pf(self, wish: PoolWish, host: Observation) -> PciAddress | None:
+        record = host.pool_records.get(wish.uid)
+        found = pf_meant(wish, host)
+        if isinstance(found, Refusal):
+            return record.pf if record else None
+        return found.address
+
+    # -- the pool as asked ----------------------------------------------------------------------------------------
+
+    def _ensure(self, obj: NodePool, wish: PoolWish, pf: PciAddress | None) -> PoolResult | None:
+        """None if another PF is meant than the one that is locked."""
+        host, fresh = self._looker.shared()
+        for _ in range(_ROUNDS):
+            answer = plan_pool(wish, host)
+            if not fresh and not isinstance(answer, Refusal) and answer:
+                host, fresh = self._looker.fresh(), True
+                answer = plan_pool(wish, host)
+            if self._pf(wish, host) != pf:
+                return None
+            if isinstance(answer, Refusal):
+                return self._result(obj, wish, host, Outcome(refused=answer))
+            if not answer:
+                self._failures.forget(obj.uid)
+                return self._result(obj, wish, host, Outcome())
+            if obj.status.node_name is None:
+                return PoolResult(obj.status.model_copy(update={"node_name": obj.spec.node_name}), claim=True)
+            host, outcome = self._carry_out(obj, wish, host, answer, "pool")
+            if outcome:
+                return self._result(obj, wish, host, outcome)
+        return self._restless(obj, wish, host)
+
+    def _carry_out(
+        self, obj: NodePool, wish: PoolWish, host: Observation, actions: PoolPlan, phase: str
+    ) -> tuple[Observation, Outcome | None]:
+        """One step, and a look at the host after it. An outcome if it failed, or has failed before just like this."""
+        known = self._failures.holds_back(obj.uid, (phase, obj.generation, actions))
+        if known:
+            return host, known
+        try:
+            apply_pool(actions, self._host, wish.name, phase)
+        except HostError as error:
+            log.warning("pool %s: %s: %s", wish.name, error.reason, error.message)
+            if error.reason is reasons.LIBVIRT_UNAVAILABLE:
+                raise
+            outcome = Outcome(failed=Refusal(error.reason, error.message))
+            host = self._looker.fresh()
+            left = plan_pool_release(obj.uid, host) if obj.deleting else plan_pool(wish, host)
+            self._failures.remember(obj.uid, (phase, obj.generation, left), outcome)
+            return host, outcome
+        self._host.boundary(f"{phase}: done")
+        return self._looker.fresh(), None
+
+    def _restless(self, obj: NodePool, wish: PoolWish, host: Observation) -> PoolResult:
+        text = f"somebody else changes what pool {wish.name} has done, again and again"
+        return self._result(obj, wish, host, Outcome(failed=Refusal(reasons.HOST_CHANGED, text)))
+
+    # -- release --------------------------------------------------------------------------------------------------
+
+    def _release(self, obj: NodePool, wish: PoolWish, pf: PciAddress | None) -> PoolResult | None:
+        host = self._looker.fresh()
+        for _ in range(_ROUNDS):
+            if self._pf(wish, host) != pf:
+                return None
+            answer = plan_pool_release(obj.uid, host)
+            if isinstance(answer, Refusal):
+                return self._result(obj, wish, host, Outcome(refused=answer))
+            if not answer:
+                self._released.add(obj.uid)
+                return PoolResult(NodeVFPoolStatus(), released=True)
+            host, outcome = self._carry_out(obj, wish, host, answer, "pool release")
+            if outcome:
+                return self._result(obj, wish, host, outcome)
+        return self._restless(obj, wish, host)
+
+    # -- report ---------------------------------------------------------------------------------------------------
+
+    def _result(self, obj: NodePool, wish: PoolWish, host: Observation | None, outcome: Outcome) -> PoolResult:
+        """The status from what is there; where nothing could be observed, the old one with Ready=False."""
+        status = pool_status(wish, host, outcome) if host else old_pool_status_but(obj.status, outcome)
+        stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
+        status = status.model_copy(
+            update={"conditions": stamped, "observed_generation": obj.generation, "node_name": obj.status.node_name}
+        )
+        trouble = outcome.trouble
+        by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
+        return PoolResult(status, retry=Retry.BACKOFF if outcome.heals_with_time else by_reason)

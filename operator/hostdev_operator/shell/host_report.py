@@ -1,0 +1,163 @@
+"""The node's DeviceHost: what the administrator says in its spec, and the agent's report in its status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ..api import API_VERSION
+from ..api.devicehost import DeviceHostSpec, DeviceHostStatus
+from ..core.errors import HostError
+from ..core.reasons import Retry
+from ..core.record import Record
+from ..core.settings import Settings
+from ..ports import Body, Cluster, ClusterError
+from ..reconcile.assignment import AssignmentReconciler
+from ..reconcile.host import HostReporter
+from . import runner
+from .assignment_work import FIELD_MANAGER
+
+log = logging.getLogger(__name__)
+
+_SETTLE_SECONDS = 0.1
+_REPORT_RETRY_SECONDS = 5.0
+_ORPHAN_RETRY_SECONDS = 60.0
+_NOT_FOUND = 404
+
+
+class HostReport:
+    """Writes the DeviceHost when something has changed (``dirty``), and gives back the orphans that its spec lists.
+
+    ``alive`` tells the UIDs of the node's assignments, None while they have not been listed; ``idle`` whether no work
+    is under way; ``freed`` is called when an orphan was given back.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        cluster: Cluster,
+        reporter: HostReporter,
+        reconciler: AssignmentReconciler,
+        alive: Callable[[], frozenset[str] | None],
+        idle: Callable[[], bool],
+        freed: Callable[[], None],
+    ) -> None:
+        self._node = node
+        self._cluster = cluster
+        self._reporter = reporter
+        self._reconciler = reconciler
+        self._alive = alive
+        self._idle = idle
+        self._freed = freed
+        self._status = DeviceHostStatus()
+        self._written = False
+        self.reported = False
+        self.settings = Settings()
+        self.dirty = asyncio.Event()
+
+    async def read_settings(self) -> None:
+        """Once, before any work: without it nobody can tell whether the node is paused."""
+        body = await runner.until_it_works("reading the DeviceHost", self._read)
+        self.settings = Settings.of(_spec(body))
+
+    def seen(self, event: str | None, body: Body) -> bool:
+        """An event of the watch; whether what the administrator says has changed. Gone: nothing is said any more."""
+        if body["metadata"]["name"] != self._node:
+            return False
+        self._written = event != "DELETED" and _in_order(_status(body)) == _in_order(self._status)
+        if not self._written:  # somebody else has changed or deleted it
+            self.dirty.set()
+        settings = Settings.of(_spec(None if event == "DELETED" else body))
+        changed = settings != self.settings
+        self.settings = settings
+        return changed
+
+    async def run(self) -> None:
+        """Write it whenever something has changed, after things have settled."""
+        self._status, self._written = _status(await runner.until_it_works("reading the DeviceHost", self._read)), True
+        self.dirty.set()
+        while True:
+            await self.dirty.wait()
+            self.dirty.clear()
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if not self._idle() and self.reported:
+                self.dirty.set()
+                continue
+            try:
+                await self.report()
+            except Exception as error:  # a report that cannot be made must not end the care for assignments
+                unforeseen = not isinstance(error, (ClusterError, HostError))
+                log.warning("DeviceHost %s: %s; trying again", self._node, error, exc_info=unforeseen)
+                await asyncio.sleep(_REPORT_RETRY_SECONDS)
+                self.dirty.set()
+
+    async def report(self) -> None:
+        """Once, if it differs from what was written before."""
+        alive = self._alive()
+        waits = await self._release_orphans(alive) if alive is not None and self.settings.release_orphans else {}
+        status = await asyncio.to_thread(self._reporter.status, self._status, alive, waits)
+        if status != self._status or not self._written:
+            self._status, self._written = status, True  # before the watch tells of it
+            try:
+                await self._write(status.wire())
+            except Exception:
+                self._written = False
+                raise
+        self.reported = True
+
+    async def _read(self) -> Body | None:
+        return await self._cluster.get("DeviceHost", self._node)
+
+    async def _write(self, status: Body) -> None:
+        """Tries the status first: the object is missing only once in a node's life."""
+        body = {"apiVersion": API_VERSION, "kind": "DeviceHost", "metadata": {"name": self._node}}
+        try:
+            await self._cluster.apply_status(body, status, FIELD_MANAGER)
+        except ClusterError as error:
+            if error.code != _NOT_FOUND:
+                raise
+            await self._cluster.create(body)
+            await self._cluster.apply_status(body, status, FIELD_MANAGER)
+
+    async def _release_orphans(self, alive: frozenset[str]) -> dict[str, str]:
+        """Give back what the administrator has listed; what each of the others waits for."""
+        waits = {}
+        again = False
+        try:
+            orphans = await asyncio.to_thread(self._reporter.orphans, alive)
+        except HostError:  # the report itself tells of it (JournalReady)
+            return {}
+        for record in orphans:
+            if record.uid in self.settings.release_orphans and await self._is_gone(record):
+                refusal = await asyncio.to_thread(self._reconciler.release_orphan, record)
+                if refusal:
+                    waits[record.uid] = f"{refusal.reason}: {refusal.message}"
+                    again = again or refusal.reason.retry is Retry.BACKOFF
+                else:
+                    self._freed()  # its group is free for others
+        if again:
+            asyncio.get_running_loop().call_later(_ORPHAN_RETRY_SECONDS, self.dirty.set)
+        return waits
+
+    async def _is_gone(self, record: Record) -> bool:
+        """Asked, not believed: the record may be of an object that was made a moment ago."""
+        now = await self._cluster.get("DeviceAssignment", record.name, record.namespace)
+        return now is None or now["metadata"]["uid"] != record.uid
+
+
+def _status(body: Body | None) -> DeviceHostStatus:
+    try:
+        return DeviceHostStatus.model_validate((body or {}).get("status") or {})
+    except ValueError:  # of another version of the CRD: it is written anew
+        return DeviceHostStatus()
+
+
+def _in_order(status: DeviceHostStatus) -> DeviceHostStatus:
+    """For comparing: the API server merges the list of conditions as it likes."""
+    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda c: c.type))})
+
+
+def _spec(body: Body | None) -> DeviceHostSpec | None:
+    spec = (body or {}).get("spec")
+    return DeviceHostSpec.model_validate(spec) if spec else None

@@ -1,0 +1,153 @@
+"""Pools on the fake host: made, kept, given back, whatever happens in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hostdev_operator.core import reasons
+from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.core.reasons import Retry
+from hostdev_operator.core.settings import Settings
+from tests.fakes.samples import NODE, WEB
+from tests.reconcile.pool_running import PF, Pools, count_boundaries, message, node_pool, ready
+
+ADDRESS = PciAddress.parse(PF)
+
+
+def deleted(pools: Pools) -> None:
+    result = pools.run(node_pool(deleting=True))
+    assert result.released, message(result)
+
+
+def test_a_pool_is_claimed_made_and_given_back() -> None:
+    pools = Pools()
+    before = pools.host.state()
+    first = pools.once(node_pool())
+    assert first.claim
+    assert first.status.node_name == NODE
+    assert pools.host.state() == before  # nothing before the API server knows
+    result = pools.once(node_pool())
+    assert ready(result) == ("True", "PoolReady")
+    assert result.status.counts
+    assert (result.status.counts.total, result.status.counts.free) == (4, 4)
+    assert result.status.network
+    assert (result.status.network.active, result.status.network.autostart) == (True, True)
+    assert pools.host.sriov.pfs[ADDRESS].autoprobe is False
+    assert not pools.run(node_pool()).claim
+    deleted(pools)
+    assert pools.host.state() == before
+
+
+def test_a_second_run_changes_nothing() -> None:
+    pools = Pools()
+    first = pools.run(node_pool())
+    pools.boundaries.clear()
+    assert pools.run(node_pool()).status == first.status
+    assert pools.boundaries == []
+
+
+@pytest.mark.parametrize("at", range(1, 1 + count_boundaries(lambda: (Pools(), node_pool()))))
+def test_a_crash_at_any_boundary_of_making_ends_as_if_there_was_none(at: int) -> None:
+    undisturbed = Pools()
+    undisturbed.run(node_pool())
+    pools = Pools()
+    before = pools.host.state()
+    pools.crash_at = at
+    assert ready(pools.run_through_crashes(node_pool())) == ("True", "PoolReady")
+    assert pools.host.state() == undisturbed.host.state()
+    pools.crash_at = None
+    deleted(pools)
+    assert pools.host.state() == before
+
+
+def made() -> Pools:
+    pools = Pools()
+    pools.run(node_pool())
+    pools.boundaries.clear()
+    return pools
+
+
+@pytest.mark.parametrize("at", range(1, 1 + count_boundaries(lambda: (made(), node_pool(deleting=True)))))
+def test_a_crash_at_any_boundary_of_giving_back_ends_as_if_there_was_none(at: int) -> None:
+    before = Pools().host.state()
+    pools = made()
+    pools.crash_at = at
+    assert pools.run_through_crashes(node_pool(deleting=True)).released
+    assert pools.host.state() == before
+
+
+def test_a_failure_is_told_kept_and_not_tried_at_every_event() -> None:
+    pools = Pools()
+    pools.host.fail("start_network", reasons.LIBVIRT_ERROR, "internal error: no luck", times=99)
+    result = pools.run(node_pool())
+    assert ready(result) == ("False", "LibvirtError")
+    assert result.retry is Retry.BACKOFF
+    assert len(pools.host.sriov.vfs(ADDRESS)) == 4  # it goes on from there
+    pools.host.heal()
+    assert ready(pools.run(node_pool())) == ("True", "PoolReady")
+
+
+def test_a_pool_whose_guest_runs_waits_with_its_deletion() -> None:
+    pools = Pools()
+    pools.run(node_pool())
+    pools.host.undefine(WEB)
+    pools.host.define(WEB, "web", "<interface type='network'><source network='fast'/></interface>")
+    pools.host.start(WEB)
+    result = pools.run(node_pool(deleting=True))
+    assert ready(result) == ("False", "PoolInUse")
+    assert "web" in message(result)
+    assert len(pools.host.sriov.vfs(ADDRESS)) == 4
+    pools.host.stop(WEB)
+    pools.host.undefine(WEB)
+    deleted(pools)
+
+
+def test_a_paused_node_is_not_touched() -> None:
+    pools = Pools(settings=Settings(paused=True))
+    before = pools.host.state()
+    assert ready(pools.run(node_pool())) == ("False", "Paused")
+    assert pools.host.state() == before
+
+
+def test_a_lost_journal_is_taken_from_the_status() -> None:
+    pools = Pools()
+    before = pools.host.state()
+    pools.run(node_pool())
+    pools.host.pool_records.clear()
+    pools.restart()
+    deleted(pools)
+    assert pools.host.state() == before
+
+
+def test_without_libvirt_the_old_status_stays_with_the_trouble() -> None:
+    pools = Pools()
+    good = pools.run(node_pool()).status
+    pools.host.down = True
+    result = pools.run(node_pool())
+    assert ready(result) == ("False", "LibvirtUnavailable")
+    assert result.status.vfs == good.vfs
+    pools.host.down = False
+    assert ready(pools.run(node_pool())) == ("True", "PoolReady")
+
+
+def test_a_setting_that_the_driver_refuses_is_named() -> None:
+    pools = Pools()
+    pools.host.sriov.pfs[ADDRESS].rejects.add("trust")
+    result = pools.run(node_pool(vfSettings={"trust": True}))
+    assert ready(result) == ("False", "VFConfigRejected")
+    assert "trust" in message(result)
+    result = pools.run(replace(node_pool(vfSettings={"spoofCheck": False}), generation=2))
+    assert ready(result) == ("True", "PoolReady")
+    assert all(config.spoof_check is False for config in pools.host.sriov.pfs[ADDRESS].configs.values())
+
+
+def test_vfs_and_network_come_back_after_a_reboot() -> None:
+    for unit in (True, False):
+        pools = Pools()
+        pools.run(node_pool())
+        pools.host.reboot(unit=unit)
+        pools.restart()
+        assert ready(pools.run(node_pool())) == ("True", "PoolReady")
+        assert len(pools.host.sriov.vfs(ADDRESS)) == 4
