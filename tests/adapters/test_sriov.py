@@ -130,7 +130,9 @@ def hanging(below: SriovKernel, monkeypatch: pytest.MonkeyPatch) -> Iterator[thr
     wait_for_late_calls()
 
 
-def test_a_write_that_hangs_blocks_its_pf_alone(kernel: Kernel, hanging: threading.Event) -> None:
+def test_a_write_that_hangs_blocks_its_pf_and_the_count_of_others(
+    kernel: Kernel, below: SriovKernel, hanging: threading.Event
+) -> None:
     assert kernel.blocked() == frozenset()
     error = failure(kernel.set_num_vfs, ADDRESS, 3, 0.1)
     assert error.reason is reasons.DETACH_BLOCKED
@@ -139,6 +141,12 @@ def test_a_write_that_hangs_blocks_its_pf_alone(kernel: Kernel, hanging: threadi
     assert failure(kernel.set_num_vfs, ADDRESS, 4, 0.1).reason is reasons.DETACH_BLOCKED
     assert failure(kernel.set_link, ADDRESS, up=True).reason is reasons.PF_DOWN
     assert len(kernel.pfs()) == 1
+    below.tree.pci("0000:02:00.0", driver="igb")
+    below.tree.vfs("0000:02:00.0", 7)
+    other = failure(kernel.set_num_vfs, PciAddress.parse("0000:02:00.0"), 1, SECONDS)
+    assert other.reason is reasons.DETACH_BLOCKED
+    assert kernel.blocked() == {ADDRESS}
+    assert [w for w in (str(ADDRESS), "0000:02:00.0") if w not in other.message] == []
     hanging.set()
     wait_for_late_calls()
     assert kernel.blocked() == frozenset()

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.bench import local, system
+from tests.bench import local, pools, scale, system
 from tests.bench.figures import table
 from tests.cluster import binaries
 from tests.cluster.controlplane import ControlPlane
@@ -27,7 +27,7 @@ def measure() -> list[dict[str, Any]]:
     """One control plane and one lab host for all figures; those that need neither come before, on a quiet machine."""
     programs = binaries.ensure()
     image.ensure()
-    found = local.figures()
+    found = [*local.figures(), *scale.figures()]
     with tempfile.TemporaryDirectory(prefix="hostdev-bench-") as name:
         folder = Path(name)
         with (
@@ -36,7 +36,7 @@ def measure() -> list[dict[str, Any]]:
             Stack.start(folder, lab, plane) as stack,
         ):
             stack.wait_host()
-            return [*system.Bench(stack).figures(), *found]
+            return [*system.Bench(stack).figures(), *pools.PoolBench(stack).figures(), *found]
 
 
 def main() -> int:

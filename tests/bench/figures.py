@@ -12,17 +12,24 @@ Times = list[float]
 
 @dataclass(frozen=True)
 class Goal:
-    """At most so much: of the operator's own median, or of its ratio to the reference's."""
+    """At most so much: of the operator's own median, of its ratio to the reference's, or of what it is above it."""
 
     text: str
     ratio: float | None = None
     operator: float | None = None
+    difference: float | None = None
 
-    def holds(self, operator: float, ratio: float | None) -> bool:
-        """Whether it is met; a goal on a ratio is missed where the reference was not measured."""
-        if self.ratio is not None and (ratio is None or ratio > self.ratio):
+    def holds(self, operator: float, reference: float | None) -> bool:
+        """Whether it is met; one that compares is missed where the reference was not measured."""
+        if self.operator is not None and operator > self.operator:
             return False
-        return self.operator is None or operator <= self.operator
+        if self.ratio is None and self.difference is None:
+            return True
+        if reference is None:
+            return False
+        return (self.ratio is None or operator <= self.ratio * reference) and (
+            self.difference is None or operator - reference <= self.difference
+        )
 
     def wire(self) -> dict[str, Any]:
         """The text, and the number that it states."""
@@ -37,6 +44,11 @@ def at_most(number: float, unit: str) -> Goal:
 def at_most_times(ratio: float) -> Goal:
     """A goal for the ratio to the reference."""
     return Goal(f"at most {ratio:g} times the reference", ratio=ratio)
+
+
+def at_most_more(number: float, unit: str) -> Goal:
+    """A goal for the difference to the reference."""
+    return Goal(f"at most {number:g} {unit} more than the reference", difference=number)
 
 
 def figure(
@@ -60,7 +72,7 @@ def figure(
         "reference_name": reference_name,
         "ratio": None if ratio is None else round(ratio, 3),
         "goal": goal.wire() if goal else None,
-        "holds": measured and (goal is None or goal.holds(mine, ratio)),
+        "holds": measured and (goal is None or goal.holds(mine, other)),
         "spread": {"operator": _spread(ours), "reference": _spread(theirs)},
         "runs": len(ours),
     }
@@ -72,7 +84,7 @@ def _spread(values: Times) -> list[float] | None:
 
 def table(figures: Iterable[Mapping[str, Any]]) -> str:
     """The figures as a Markdown table, for the terminal and for docs/benchmarks.md."""
-    rows = [("figure", "operator", "reference", "ratio", "goal", "runs", "goal met")]
+    rows = [("figure", "operator", "reference", "ratio or difference", "goal", "runs", "goal met")]
     for f in figures:
         spread, unit = f["spread"], f["unit"]
         reference = "-"
@@ -85,7 +97,7 @@ def table(figures: Iterable[Mapping[str, Any]]) -> str:
                 f["name"],
                 _value(f["operator"], unit, spread["operator"]),
                 reference,
-                "-" if f["ratio"] is None else f"{f['ratio']:.2f}",
+                _comparison(f),
                 f["goal"]["text"] if f["goal"] else "-",
                 str(f["runs"]),
                 verdict if f["holds"] else "MISSED",
@@ -94,6 +106,13 @@ def table(figures: Iterable[Mapping[str, Any]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+
+
+def _comparison(f: Mapping[str, Any]) -> str:
+    """As the goal puts it."""
+    if f["reference"] is not None and "difference" in (f["goal"] or {}):
+        return f"{f['operator'] - f['reference']:+.1f} {f['unit']}"
+    return "-" if f["ratio"] is None else f"{f['ratio']:.2f}"
 
 
 def _value(median: float, unit: str, spread: list[float]) -> str:

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from tests.bench.bed import Bed, gone, ready
 from tests.bench.figures import Times, at_most, at_most_times, figure
 from tests.bench.watch import Test, Watch
 from tests.lab.guests import define, guest_xml
-from tests.lab.host import LabHost
 from tests.system.stack import NODE, Stack, assignment
 
 RUNS, STARTS = 7, 3
 GUEST, NAME = "bench", "bench"
 E1000 = "8086:100e"
-FOLDER = Path(__file__).resolve().parent
 FILES = ("virsh_assign.sh", "virsh_release.sh", "floor.py")
 SCRIPT = "virsh script"
 FLOOR = "its libvirt calls alone"
-# Kernel ticks (1/100 s) of the agent's processor time in half a second: below it, it is at rest.
-QUIET_TICKS = 3
 
 
 class Bench:
     """The running system and its two group mates."""
 
     def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.lab: LabHost = stack.lab
+        self.bed = Bed(stack, *FILES)
+        self.stack, self.lab = stack, stack.lab
         self.device, self.mate = self.lab.find_devices(E1000)
         self.driver = self.lab.driver(self.mate) or ""
-        for file in FILES:
-            self.lab.put(FOLDER / file, f"/tmp/{file}")
 
     def figures(self) -> list[dict[str, Any]]:
         """All of them, in the order of the table."""
@@ -59,12 +50,12 @@ class Bench:
         times: dict[str, Times] = {key: [] for key in ("a", "r", "script a", "script r", "floor a", "floor r", "MB")}
         for _ in range(RUNS):
             times["a"].append(self._assign(watch))
-            times["MB"].append(self._resident_megabytes())
+            times["MB"].append(self.bed.resident_megabytes())
             times["r"].append(self._release(watch))
-            with self._agent_asleep():
+            with self.bed.agent_asleep():
                 times["script a"].append(self._script("virsh_assign.sh", self.device, self.mate))
                 times["script r"].append(self._script("virsh_release.sh", self.device, self.mate, self.driver))
-                floor = self._run(["python3", "/tmp/floor.py", GUEST, self.device, self.mate, self.driver])
+                floor = self.bed.run(["python3", "/tmp/floor.py", GUEST, self.device, self.mate, self.driver])
             times["floor a"].append(json.loads(floor)["assign"])
             times["floor r"].append(json.loads(floor)["release"])
         goal = at_most_times(0.9)
@@ -79,15 +70,10 @@ class Bench:
 
     def _assign(self, watch: Watch) -> float:
         """From the start of kubectl to the arrival of Ready=True."""
-        self._settle()
+        self.bed.settle()
         manifest = assignment(NAME, domain=GUEST, address=self.device)
         began = time.monotonic()
         self.stack.apply(manifest)
-
-        def ready(_kind: str, body: dict[str, Any]) -> bool:
-            conditions = body.get("status", {}).get("conditions", [])
-            return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
         seen = watch.wait("Ready=True", began, ready)
         if self.lab.driver(self.mate) != "vfio-pci" or "<hostdev" not in self.lab.virsh("dumpxml", GUEST):
             raise SystemExit("bench: Ready, but the host is not as it should be")
@@ -95,22 +81,16 @@ class Bench:
 
     def _release(self, watch: Watch) -> float:
         """From the start of kubectl to the arrival of the object's end."""
-        self._settle()
+        self.bed.settle()
         began = time.monotonic()
         self.stack.delete(NAME)
-        seen = watch.wait("the object to be gone", began, lambda kind, _: kind == "DELETED")
+        seen = watch.wait("the object to be gone", began, gone)
         if self.lab.driver(self.mate) != self.driver or "<hostdev" in self.lab.virsh("dumpxml", GUEST):
             raise SystemExit("bench: released, but the host is not as it was")
         return seen - began
 
     def _script(self, name: str, *addresses: str) -> float:
-        """Taken in the lab host, around the script alone: the way into the lab host is the test's, not virsh's."""
-        timed = 'a=$EPOCHREALTIME; bash "$@" > /dev/null || exit; b=$EPOCHREALTIME; echo $a $b'
-        began, ended = self._run(["bash", "-c", timed, "-", f"/tmp/{name}", GUEST, *addresses]).split()
-        return float(ended) - float(began)
-
-    def _run(self, command: list[str]) -> str:
-        return self.lab.run(command).stdout
+        return self.bed.timed("bash", f"/tmp/{name}", GUEST, *addresses)
 
     # -- the agent itself ---------------------------------------------------------------------------------------
 
@@ -125,34 +105,6 @@ class Bench:
             return kind != "DELETED" and bool(body.get("status", {}).get("devices"))
 
         return watch.wait("the DeviceHost", began, written) - began
-
-    def _agent_pid(self) -> str:
-        return self._run(["pgrep", "-o", "-f", "hostdev_operator agent"]).strip()
-
-    def _resident_megabytes(self) -> float:
-        found = re.search(r"VmRSS:\s+(\d+) kB", self.lab.read(f"/proc/{self._agent_pid()}/status"))
-        return int(found[1]) * 1024 / 1e6 if found else float("inf")
-
-    @contextmanager
-    def _agent_asleep(self) -> Iterator[None]:
-        """While the references run: an administrator's host has no agent that works beside virsh."""
-        self._settle()
-        if self.stack.agent is None:
-            raise SystemExit("bench: there is no agent")
-        self.stack.agent.kill(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.stack.agent.kill(signal.SIGCONT)
-
-    def _settle(self) -> None:
-        """Wait until the agent has looked at what was done before: hardly any processor time in half a second."""
-        stat = f"/proc/{self._agent_pid()}/stat"
-        script = f"t() {{ set -- $(cat {stat}); echo $((${{14}} + ${{15}})); }}; a=$(t); sleep 0.5; echo $(($(t) - a))"
-        deadline = time.monotonic() + 60
-        while int(self._run(["bash", "-c", script])) >= QUIET_TICKS:
-            if time.monotonic() > deadline:
-                raise SystemExit("bench: the agent does not come to rest")
 
     # -- what others do on the host -----------------------------------------------------------------------------
 
@@ -178,7 +130,7 @@ class Bench:
         """Undone and reported: the next change must not be seen in an old report."""
         self.lab.virsh(command, what)
         self.stack.wait(f"the DeviceHost after {command}", lambda: shows("", self.stack.get("devicehost", NODE)))
-        self._settle()
+        self.bed.settle()
 
     def _mate_has(self, driver: str) -> Test:
         def test(_kind: str, body: dict[str, Any]) -> bool:

@@ -127,6 +127,15 @@ def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
     plane.kubectl("delete", *bound)
 
 
+def test_nor_can_one_whose_guest_is_looked_for_on_other_nodes(plane: ControlPlane) -> None:
+    left = ("deviceassignment", "left")
+    plane.kubectl("create", "-f", "-", stdin=manifest("left", GOOD))
+    report(plane, left, {"domainUUID": "11111111-1111-4111-8111-111111111111"})
+    change(plane, left, {"domain": {"name": "other"}}, "of a bound assignment only")
+    change(plane, left, {"attach": "NextBoot"})
+    plane.kubectl("delete", *left)
+
+
 def test_every_field_is_explained(plane: ControlPlane) -> None:
     fields = {
         "deviceassignment": ("spec.source.pool", "spec.network.mac", "status.conditions", "status.network"),

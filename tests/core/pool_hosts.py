@@ -13,6 +13,7 @@ from typing import Any
 from lxml import etree
 
 from hostdev_operator.api.vfpool import NodeVFPoolSpec
+from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.model import Guest, Hostdev, Nic, Observation, PciDevice, Pool
 from hostdev_operator.core.network import Network, NetworkDefinition
 from hostdev_operator.core.network_xml import NetworkXml, network, network_text
@@ -61,6 +62,10 @@ def vf_at(pf: PciAddress, index: int) -> PciAddress:
     """Where VF ``index`` is: 128 functions behind the PF, every second one."""
     at = pf.bus * 256 + 0x80 + 2 * index
     return PciAddress(pf.domain, at >> 8, at >> 3 & 31, at & 7)
+
+
+VFS = tuple(vf_at(PF, index) for index in range(TOTAL))
+IDENTITY = physical().identity
 
 
 def with_vfs(host: Observation, pf: PciAddress, count: int) -> Observation:
@@ -162,6 +167,25 @@ def release(uid: str, host: Observation, rounds: int = 3) -> Observation:
         host = carry_out(plan, host)
     assert not steps_of(plan_pool_release(uid, host)), "the release does not end"
     return host
+
+
+def planned(host: Observation, **more: Any) -> tuple[PoolAction, ...]:
+    """The next step of a pool, which must not be refused."""
+    answer = plan_pool(pool(**more), host)
+    assert isinstance(answer, tuple), answer
+    return answer
+
+
+def refused(host: Observation, **more: Any) -> Refusal:
+    """The refusal of a pool."""
+    answer = plan_pool(pool(**more), host)
+    assert isinstance(answer, Refusal), answer
+    return answer
+
+
+def kinds(actions: tuple[object, ...]) -> list[str]:
+    """Names of the actions."""
+    return [type(action).__name__ for action in actions]
 
 
 def steps_of(plan: object) -> tuple[PoolAction, ...]:
@@ -354,4 +378,3 @@ def _start(host: Observation, one: Network) -> Observation:
         host,
         replace(one, active=True, running=replace(one.hands_out, addresses=addresses), running_strange=one.strange),
     )
-

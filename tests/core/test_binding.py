@@ -62,6 +62,34 @@ def test_a_node_name_settles_an_ambiguity() -> None:
     assert bind(wanted(nodeName="n2"), TWICE) == Binding("n2", DB, "web")
 
 
+# -- the guest of a binding that was given up ------------------------------------------------------------------------
+
+MOVED = {"n1": host(), "n2": host(("renamed", WEB), ("db", DB))}
+TWO = {"n1": host(("web", WEB)), "n2": host(("web", WEB))}
+
+
+def test_a_guest_that_was_bound_before_is_found_by_its_uuid() -> None:
+    assert bind(wanted(), MOVED, pinned=WEB) == Binding("n2", WEB, "renamed")
+    assert bind(wanted(), TWICE, pinned=DB) == Binding("n2", DB, "web")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reason", "words"),
+    [
+        ({"n1": host(("db", DB))}, reasons.GUEST_NOT_FOUND, (WEB, "any node", "virsh define")),
+        ({"n1": host(("web", DB))}, reasons.GUEST_IDENTITY_CHANGED, (WEB, DB, "web on node n1", "delete")),
+        (TWO, reasons.GUEST_AMBIGUOUS, (WEB, "n1, n2", "virsh undefine")),
+    ],
+)
+def test_no_other_guest_is_taken_for_it(
+    hosts: dict[str, DeviceHostStatus], reason: Reason, words: tuple[str, ...]
+) -> None:
+    answer = bind(wanted(), hosts, pinned=WEB)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is reason
+    assert [w for w in words if w not in answer.message] == []
+
+
 # -- pools -----------------------------------------------------------------------------------------------------------
 
 POOL = {"source": {"pool": {"name": "lan"}}}

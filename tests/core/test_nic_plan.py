@@ -22,7 +22,7 @@ from hostdev_operator.core.actions import (
 from hostdev_operator.core.mac import derived_mac
 from hostdev_operator.core.model import Hostdev, Nic, Observation
 from hostdev_operator.core.network import NetworkDefinition
-from hostdev_operator.core.nic_plan import NicCase, exhausted, nic_withdrawal, plan_nic
+from hostdev_operator.core.nic_plan import NicCase, nic_withdrawal, no_vf, plan_nic
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.plan import Plan
 from hostdev_operator.core.settings import Settings
@@ -128,21 +128,39 @@ def test_with_auto_the_xml_has_it_and_the_next_free_vf_is_plugged_in() -> None:
 def test_a_guest_that_is_off_is_told_that_it_will_not_start() -> None:
     after = carry_out(actions_of(plan_nic(nic_intent(), competing())), competing())
     assert plan_nic(nic_intent(), after) == Plan()
-    assert exhausted(NicCase(nic_intent(), after)) is not None
-    assert exhausted(NicCase(nic_intent(), pool_host())) is None
+    assert no_vf(NicCase(nic_intent(), after)) is not None
+    assert no_vf(NicCase(nic_intent(), pool_host())) is None
 
 
 def test_a_vf_that_a_plain_hostdev_has_is_not_free() -> None:
     plain = (Hostdev(VF, "hostdev0", managed=True),)
     host = with_guest(with_guest(pool_host(), DB, active=True, live=plain), WEB, active=True)
-    assert exhausted(NicCase(nic_intent(), host)) is None
+    assert no_vf(NicCase(nic_intent(), host)) is None
     both = (*plain, Hostdev(VF2, "hostdev1", managed=True))
-    assert exhausted(NicCase(nic_intent(), with_guest(host, DB, live=both))) is not None
+    assert no_vf(NicCase(nic_intent(), with_guest(host, DB, live=both))) is not None
+
+
+@pytest.mark.parametrize("side", [{"up": False}, {"netdev": None}])
+def test_a_pf_that_is_down_gives_nobody_a_vf(side: dict[str, Any]) -> None:
+    host = with_guest(pool_host(), WEB, active=True)
+    host = replace(host, pfs=MappingProxyType({a: replace(pf, **side) for a, pf in host.pfs.items()}))
+    assert refusal_of(plan_nic(nic_intent(attach="Live"), host)).reason is reasons.PF_DOWN
+    assert kinds(actions_of(plan_nic(nic_intent(), host))) == ["AddInterface"]
+    lack = no_vf(NicCase(nic_intent(), with_guest(host, WEB, active=False)))
+    assert lack is not None
+    assert lack.reason is reasons.PF_DOWN
 
 
 def test_a_guest_that_has_its_vf_does_not_care_that_no_other_is_left() -> None:
     host = with_guest(running(), DB, active=True, live=(Hostdev(VF2),))
     assert plan_nic(nic_intent(attach="Live"), host) == Plan()
+    changed = actions_of(plan_nic(nic_intent(attach="Live", vlan=3), host))
+    assert kinds(changed) == ["RemoveInterface", "AddInterface", "UnplugInterface", "PlugInterface"]
+
+
+def test_live_is_about_running_guests_alone() -> None:
+    """One that is off gets the NIC in its XML, whether a VF is free now or not."""
+    assert kinds(actions_of(plan_nic(nic_intent(attach="Live"), competing()))) == ["AddInterface"]
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -251,6 +269,10 @@ def test_a_copy_of_the_guest_has_the_same_mac() -> None:
     copied = of(configured(), WEB).nics
     host = with_guest(pool_host(), DB, nics=copied)
     assert refusal_of(plan_nic(nic_intent(), host)).reason is reasons.MAC_IN_USE
+    both = with_guest(configured(), DB, nics=copied)
+    refusal = refusal_of(plan_nic(nic_intent(vlan=3), both))
+    assert refusal.reason is reasons.MAC_IN_USE
+    assert "guest db" in refusal.message
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,17 @@ def test_libvirts_own_stand_in_for_no_mac_counts_as_none() -> None:
     assert kinds(released(host)) == ["RemoveHostdev", "DropRecord"]
 
 
+def test_a_mac_that_the_vf_had_is_restored_from_none() -> None:
+    host = assigned(with_vf(nic_host(), 0, mac=MAC2))
+    assert ConfigureVf(PF, 0, VfConfig(mac=MAC2)) in released(with_vf(host, 0, mac=FRESH.mac))
+
+
+def test_a_vf_that_is_gone_needs_no_settings() -> None:
+    host = with_vf(assigned(), 0, mac=MAC)
+    gone = replace(host, devices=MappingProxyType({a: d for a, d in host.devices.items() if a != VF}))
+    assert kinds(released(gone)) == ["RemoveHostdev", "DropRecord"]
+
+
 def test_another_device_at_the_address_is_left_alone() -> None:
     host = with_vf(with_device(assigned(), VF, vendor=0x15B3), 0, mac=MAC)
     assert kinds(released(host)) == ["RemoveHostdev", "DropRecord"]

@@ -12,10 +12,11 @@ import pytest
 from hostdev_operator.core.kinds import DEVICE, POOL_NIC, kind_of
 from hostdev_operator.core.model import Hostdev, Observation
 from hostdev_operator.core.network import Network
+from hostdev_operator.core.nic import words
 from hostdev_operator.core.nic_plan import decide_nic, nic_inputs
 from hostdev_operator.core.settings import Settings
 from tests.core.hosts import with_guest
-from tests.core.nics import DEFINITION, NETWORK, POOL, POOL_UID, RECORD, VF, nic_intent, pool_host
+from tests.core.nics import DEFINITION, MAC, NETWORK, POOL, POOL_UID, RECORD, VF, nic_intent, pool_host
 from tests.fakes.samples import DB, WEB, assignment, wish
 
 Change = Callable[[Observation], Observation]
@@ -46,6 +47,7 @@ def test_a_wish_finds_the_network_that_its_pool_has_made() -> None:
         lambda h: replace(h, networks=MappingProxyType({"net-a": replace(NETWORK, active=False)})),
         lambda h: replace(h, pool_records=MappingProxyType({POOL_UID: replace(RECORD, sequence=2)})),
         lambda h: replace(h, settings=Settings(paused=True)),
+        lambda h: replace(h, pfs=MappingProxyType({a: replace(pf, up=False) for a, pf in h.pfs.items()})),
     ],
 )
 def test_inputs_change_with_what_matters(change: Change) -> None:
@@ -57,3 +59,9 @@ def test_inputs_do_not_change_with_what_does_not_matter() -> None:
     other = Network("other", "x", running=DEFINITION)
     host = replace(host, networks=MappingProxyType({**host.networks, "other": other}))
     assert nic_inputs(nic_intent(), host) == nic_inputs(nic_intent(), pool_host())
+
+
+def test_a_nic_is_told_with_all_that_is_asked_of_it() -> None:
+    assert words(MAC, None, None) == f"MAC {MAC}, no VLAN"
+    assert words(MAC, 42, None) == f"MAC {MAC}, VLAN 42"
+    assert words(MAC, None, "finance") == f"MAC {MAC}, no VLAN, profile finance"

@@ -244,7 +244,9 @@ def test_a_running_guest_gets_a_nic_of_the_network_and_lets_it_go(
 
 
 @pytest.mark.usefixtures("vfs")
-def test_a_kernel_that_waits_for_a_guest_blocks_its_pf_alone(lab: LabHost, adapters: Adapters, pf: str) -> None:
+def test_a_kernel_that_waits_for_a_guest_hinders_no_look_and_no_other_work(
+    lab: LabHost, adapters: Adapters, pf: str
+) -> None:
     """Nobody should take VFs from a running guest; should it happen, the agent goes on."""
     vf = lab.find_devices(IGBVF)[0]
     define(lab, "keeps", guest_xml("keeps", hostdevs=[vf], refuse=True))
@@ -257,8 +259,9 @@ def test_a_kernel_that_waits_for_a_guest_blocks_its_pf_alone(lab: LabHost, adapt
         looks = ("len(kernel.devices())", "len(kernel.pfs())", "len(kernel.uses())", "len(libvirt.guests())")
         assert all(adapters(look) for look in looks)
         other = lab.find_devices(IGB)[1]
-        for count in (1, 0):
-            adapters(f"kernel.set_num_vfs(address('{other}'), {count}, 60)")
+        adapters.fails(f"kernel.set_num_vfs(address('{other}'), 1, 60)", "DetachBlocked", other, pf)
+        for up in (True, False):
+            adapters(f"kernel.set_link(address('{other}'), up={up})")
     finally:
         lab.virsh("destroy", "keeps", check=False)
     lab.run(f"while [ $(cat /sys/bus/pci/devices/{pf}/sriov_numvfs) != 0 ]; do sleep 0.1; done", timeout=60)

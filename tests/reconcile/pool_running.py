@@ -51,6 +51,8 @@ class Pools:
     settings: Settings = field(default_factory=Settings)
     boundaries: list[str] = field(default_factory=list)
     crash_at: int | None = None
+    #: Called with each boundary's name.
+    before: Callable[[str], object] = lambda _name: None
 
     def __post_init__(self) -> None:
         self.restart()
@@ -87,6 +89,7 @@ class Pools:
 
     def _boundary(self, name: str) -> None:
         self.boundaries.append(name)
+        self.before(name)
         if self.crash_at == len(self.boundaries):
             raise Crash(name)
 

@@ -53,8 +53,9 @@ def test_a_change_of_vlan_waits_for_the_next_boot_and_says_so(name: str, host: F
     assert ready(result) == ("True", "Assigned")
     assert attached(result) == ("False", "NetworkPending")
     text = next(c.message for c in result.status.conditions if c.type == "Attached")
-    assert "VLAN 10" in text
-    assert "VLAN 20" in text
+    now, later = text.split("; it gets ")
+    assert f"MAC {MAC}, VLAN 10" in now
+    assert f"MAC {MAC}, VLAN 20 at its next boot" in later
     assert result.status.network is not None
     assert (result.status.network.vlan, result.status.network.pending) == (20, True)
     assert config(host, 0).vlan == 10

@@ -151,3 +151,17 @@ def test_vfs_and_network_come_back_after_a_reboot() -> None:
         pools.restart()
         assert ready(pools.run(node_pool())) == ("True", "PoolReady")
         assert len(pools.host.sriov.vfs(ADDRESS)) == 4
+
+
+def test_a_guest_that_starts_in_between_keeps_its_vf() -> None:
+    pools = Pools()
+    pools.run(node_pool())
+    pools.host.undefine(WEB)
+    pools.host.define(WEB, "web", "<interface type='network'><source network='fast'/></interface>")
+
+    before = [vf.address for vf in pools.host.sriov.vfs(ADDRESS)]
+    pools.before = lambda name: pools.host.start(WEB) if "before: stop network" in name else None
+    result = pools.run(replace(node_pool(numVFs=2), generation=2))
+    assert ready(result)[0] == "False"
+    assert [vf.address for vf in pools.host.sriov.vfs(ADDRESS)] == before
+    assert pools.host.networks.by_name["fast"].connections == 1

@@ -49,11 +49,15 @@ class PreparedAgent:
 
 @dataclass
 class Stack:
-    """Control plane, controller, laboratory host and agent."""
+    """Control plane, controller, laboratory host and agent.
+
+    Another node of the same cluster is another stack: its own host and ``node``, ``install_agent`` and ``start_agent``.
+    """
 
     plane: ControlPlane
     lab: LabHost
     folder: Path
+    node: str = NODE
     agent: Process | None = None
     _controller: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _prepared: int = 0
@@ -71,8 +75,12 @@ class Stack:
         """`kubectl apply -k manifests/base`, and the agent's kubeconfig and code in the lab host."""
         self.plane.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "manifests/base"))
         self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        token = self.plane.pod_bound_token(NAMESPACE, "hostdev-agent", f"agent-{NODE}", NODE)
-        kubeconfig = self.plane.kubeconfig(f"agent-{NODE}", token, self.plane.guest_url)
+        self.install_agent()
+
+    def install_agent(self) -> None:
+        """The agent's kubeconfig and code in the lab host."""
+        token = self.plane.pod_bound_token(NAMESPACE, "hostdev-agent", f"agent-{self.node}", self.node)
+        kubeconfig = self.plane.kubeconfig(f"agent-{self.node}", token, self.plane.guest_url)
         self.lab.put(kubeconfig, _KUBECONFIG)
         self.lab.put_python(REPOSITORY / "operator", _SOURCE)
         self.lab.put(REPOSITORY / "tests/system/prepared_agent.py", _PREPARED)
@@ -105,14 +113,14 @@ class Stack:
 
     def start_agent(self, environment: Mapping[str, str] | None = None, arguments: str = "") -> Process:
         """Run the agent in the lab host with the DaemonSet's privileges, and no more."""
-        self.agent = self._spawn_agent(f"-m hostdev_operator agent --node-name {NODE} {arguments}", environment)
+        self.agent = self._spawn_agent(f"-m hostdev_operator agent --node-name {self.node} {arguments}", environment)
         return self.agent
 
     def prepare_agent(self, environment: Mapping[str, str] | None = None) -> PreparedAgent:
         """An agent that has loaded its code and waits for the word to start: saves 10 s after each crash."""
         self._prepared += 1
         go = f"/tmp/agent-{self._prepared}.go"
-        process = self._spawn_agent(f"{_PREPARED} {go} agent --node-name {NODE}", environment)
+        process = self._spawn_agent(f"{_PREPARED} {go} agent --node-name {self.node}", environment)
         return PreparedAgent(process, go)
 
     def start_prepared(self, prepared: PreparedAgent) -> Process:
@@ -182,7 +190,7 @@ class Stack:
 
     def host_condition(self, kind: str) -> str | None:
         """The status of one of the DeviceHost's conditions."""
-        conditions = self.get("devicehost", NODE).get("status", {}).get("conditions", [])
+        conditions = self.get("devicehost", self.node).get("status", {}).get("conditions", [])
         return next((c["status"] for c in conditions if c["type"] == kind), None)
 
     def delete(self, name: str) -> None:
@@ -230,15 +238,15 @@ class Stack:
 
     def wait_host(self, seconds: float = 180) -> dict[str, Any]:
         """Wait until the node's DeviceHost is written; returns its status."""
-        self.wait("the DeviceHost", lambda: (self.find("devicehost", NODE) or {}).get("status"), seconds)
-        status: dict[str, Any] = self.get("devicehost", NODE)["status"]
+        self.wait("the DeviceHost", lambda: (self.find("devicehost", self.node) or {}).get("status"), seconds)
+        status: dict[str, Any] = self.get("devicehost", self.node)["status"]
         return status
 
     def wait_guest_listed(self, name: str, seconds: float = 60) -> None:
         """Wait until the DeviceHost lists a guest."""
 
         def test() -> bool:
-            guests = self.get("devicehost", NODE).get("status", {}).get("guests", [])
+            guests = self.get("devicehost", self.node).get("status", {}).get("guests", [])
             return any(g["name"] == name for g in guests)
 
         self.wait(f"guest {name} in the DeviceHost", test, seconds)
@@ -248,7 +256,8 @@ class Stack:
         kinds = "deviceassignments,vfpools,nodevfpools"
         objects = self.plane.kubectl("get", kinds, "-A", "-o", "yaml", check=False).stdout
         agent = self.agent.log()[-4000:] if self.agent else ""
-        return f"{objects}\n--- controller\n{self.controller_log.read_text()[-2000:]}\n--- agent\n{agent}"
+        controller = self.controller_log.read_text()[-2000:] if self.controller_log.exists() else ""
+        return f"{objects}\n--- controller\n{controller}\n--- agent\n{agent}"
 
 
 def assignment(name: str, *, domain: str | None = None, address: str | None = None, **spec: Any) -> str:

@@ -60,6 +60,7 @@ class Sriov:
         self._pci = pci
         self._netlink = netlink
         self._calls: dict[str, PciAddress] = {}
+        self._counts: set[str] = set()
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -110,12 +111,24 @@ class Sriov:
         if count > total:
             raise HostError(reasons.VF_COUNT_TOO_HIGH, f"PF {address} can have {total} VFs, and {count} are asked for")
         what = f"setting sriov_numvfs of {address} to {count}"
+        self._one_by_one(what)
         made = self._change(what, address, lambda: self._write_count(address, count), seconds, reasons.DETACH_BLOCKED)
         if made != count:
             driver = link_name(f"{folder}/driver")
             message = f"{count} VFs of PF {address} are asked for, and driver {driver} has made {made}"
             raise HostError(reasons.VF_COUNT_TOO_HIGH, message)
         _wait_for_vfs(folder, address, count, end)
+
+    def _one_by_one(self, what: str) -> None:
+        """The kernel changes devices under one lock (pci_lock_rescan_remove): another PF's change would hang as well.
+
+        Older kernels lock less. A host where such a change hangs has worse troubles than to wait for it.
+        """
+        self._counts.add(what)
+        before = next((self._calls[w] for w in self._counts & deadline.late()), None)
+        if before:
+            message = f"{what}: not tried, since the kernel has not returned from changing the VFs of {before}"
+            raise HostError(reasons.DETACH_BLOCKED, message)
 
     def _write_count(self, address: PciAddress, count: int) -> int:
         """What stands there in the end. Even to read it can take for ever."""
@@ -174,7 +187,7 @@ class Sriov:
         """Setting by setting, so that the one that is refused can be named."""
         netdev = self._need_netdev(address)
         before = self._vf(address, netdev, index)
-        for one in _one_by_one(before.lacking(config), before):
+        for one in _apart(before.lacking(config), before):
             self._set(address, netdev, index, one)
         left = self._vf(address, netdev, index).lacking(config)
         if not left.empty:
@@ -291,7 +304,7 @@ def _wait_for_vfs(folder: str, address: PciAddress, count: int, end: float) -> N
         time.sleep(_POLL_SECONDS)
 
 
-def _one_by_one(wanted: VfConfig, now: VfConfig) -> Iterator[VfConfig]:
+def _apart(wanted: VfConfig, now: VfConfig) -> Iterator[VfConfig]:
     """Each setting alone; rates are one to the kernel, so the one that is not asked for is said as it is."""
     for name in ("mac", "vlan", "trust", "spoof_check", "link_state"):
         if getattr(wanted, name) is not None:

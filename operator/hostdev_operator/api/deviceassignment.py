@@ -210,7 +210,8 @@ class DeviceAssignmentStatus(Model):
     )
     node_name: Annotated[str, Field(max_length=253)] | None = Field(
         default=None,
-        description="The binding: the node whose agent carries the assignment out. Cleared by it after release.",
+        description="The binding: the node whose agent carries the assignment out. Cleared by it after release,"
+        " and with source.pool when the guest is gone from the node: the controller binds it anew where the guest is.",
     )
     domain_uuid: Uuid | None = Field(
         default=None,
@@ -268,7 +269,7 @@ class DeviceAssignment(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "!has(oldSelf.status) || !has(oldSelf.status.nodeName) ||"
+                "!has(oldSelf.status) || !(has(oldSelf.status.nodeName) || has(oldSelf.status.domainUUID)) ||"
                 " (self.spec.source == oldSelf.spec.source && has(self.spec.domain) == has(oldSelf.spec.domain)"
                 " && (!has(self.spec.domain) || self.spec.domain == oldSelf.spec.domain)"
                 " && self.spec.mateAddress == oldSelf.spec.mateAddress"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -30,26 +30,30 @@ PoolNodes = Mapping[str, frozenset[str]]
 
 
 def bind(
-    spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus], pools: PoolNodes = MappingProxyType({})
+    spec: DeviceAssignmentSpec,
+    hosts: Mapping[str, DeviceHostStatus],
+    pools: PoolNodes = MappingProxyType({}),
+    pinned: str | None = None,
 ) -> Binding | Refusal:
     """The node that has the guest, and the pool if one is asked for; a refusal where there is none, or several.
 
-    ``hosts``: node -> its status.
+    ``hosts``: node -> its status. ``pinned``: UUID of the guest that the assignment was bound to before, and no other
+    one is meant, wherever it is by now.
     """
     if refusal := _nonsense(spec) or _pool_is_missing(spec, pools):
         return refusal
-    answer = _bind(spec, hosts)
+    answer = _bind(spec, hosts, pinned)
     return answer if isinstance(answer, Refusal) else _pool_is_elsewhere(spec, answer, pools) or answer
 
 
-def _bind(spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus]) -> Binding | Refusal:
+def _bind(spec: DeviceAssignmentSpec, hosts: Mapping[str, DeviceHostStatus], pinned: str | None) -> Binding | Refusal:
     if spec.node_name is not None and spec.node_name not in hosts:
         return Refusal(
             reasons.NODE_NOT_FOUND,
             f"no agent reports a node {spec.node_name!r} (kubectl get devicehosts); is the agent running there?",
         )
     if spec.domain is not None:
-        return _where_the_guest_is(spec, spec.domain, hosts)
+        return _where_the_guest_is(spec, spec.domain, hosts, pinned)
     if spec.node_name is not None:
         return Binding(spec.node_name)
     return Refusal(reasons.NODE_NOT_FOUND, "a reservation needs the node whose device is meant: set spec.nodeName")
@@ -94,31 +98,58 @@ def _pool_is_elsewhere(spec: DeviceAssignmentSpec, binding: Binding, pools: Pool
 
 
 def _where_the_guest_is(
-    spec: DeviceAssignmentSpec, domain: DomainReference, hosts: Mapping[str, DeviceHostStatus]
+    spec: DeviceAssignmentSpec, domain: DomainReference, hosts: Mapping[str, DeviceHostStatus], pinned: str | None
 ) -> Binding | Refusal:
     candidates = {spec.node_name: hosts[spec.node_name]} if spec.node_name is not None else hosts
-    found = [
-        Binding(node, guest.uuid, guest.name)
-        for node, status in sorted(candidates.items())
-        for guest in status.guests
-        if _is_meant(guest, domain)
-    ]
+
+    def find(is_meant: Callable[[GuestEntry], bool]) -> list[Binding]:
+        return [
+            Binding(node, guest.uuid, guest.name)
+            for node, status in sorted(candidates.items())
+            for guest in status.guests
+            if is_meant(guest)
+        ]
+
+    found = find(lambda g: g.uuid == pinned if pinned else _is_meant(g, domain))
+    where = f"node {spec.node_name}" if spec.node_name else "any node"
     wanted = f"name {domain.name!r}" if domain.name is not None else f"UUID {domain.uuid}"
+    if len(found) == 1:
+        return found[0]
+    if pinned:
+        return _not_once(pinned, where, found, find(lambda g: _is_meant(g, domain)))
     if not found:
-        where = f"node {spec.node_name}" if spec.node_name else "any node"
         return Refusal(
             reasons.GUEST_NOT_FOUND,
             f"no guest with {wanted} on {where}; define it (virsh define) or correct spec.domain",
         )
-    if len(found) > 1:
-        nodes = ", ".join(f"{b.node_name} ({b.domain_uuid})" for b in found)
-        return Refusal(
-            reasons.GUEST_AMBIGUOUS,
-            f"guests with {wanted} are on several nodes: {nodes}; set spec.nodeName, or spec.domain.uuid instead of"
-            " the name",
-        )
-    return found[0]
+    nodes = ", ".join(f"{b.node_name} ({b.domain_uuid})" for b in found)
+    return Refusal(
+        reasons.GUEST_AMBIGUOUS,
+        f"guests with {wanted} are on several nodes: {nodes}; set spec.nodeName, or spec.domain.uuid instead of"
+        " the name",
+    )
 
 
 def _is_meant(guest: GuestEntry, domain: DomainReference) -> bool:
     return guest.name == domain.name if domain.name is not None else guest.uuid == domain.uuid
+
+
+def _not_once(pinned: str, where: str, found: list[Binding], twins: list[Binding]) -> Refusal:
+    """The guest of a binding that was given up is nowhere, or on several nodes."""
+    bound = f"the assignment was bound to the guest with UUID {pinned}"
+    if found:
+        nodes = ", ".join(str(b.node_name) for b in found)
+        text = f"{bound}, which is on several nodes: {nodes}; undefine it (virsh undefine) on all but one"
+        return Refusal(reasons.GUEST_AMBIGUOUS, text)
+    if twins:
+        twin = twins[0]
+        return Refusal(
+            reasons.GUEST_IDENTITY_CHANGED,
+            f"{bound}, and guest {twin.domain_name} on node {twin.node_name} has UUID {twin.domain_uuid}: it gets"
+            " nothing; delete the assignment and make a new one",
+        )
+    return Refusal(
+        reasons.GUEST_NOT_FOUND,
+        f"{bound}, which is not on {where} any more; define it again with that UUID (virsh define), or delete the"
+        " assignment",
+    )

@@ -57,6 +57,9 @@ Unknown with CannotTell: this machine does not tell |
 | Paused | `spec.paused` is set: the agent looks and reports, and changes nothing; absent otherwise |
 | CriticalOverrides | `spec.criticalOverrides` is set: these devices may be taken from the host; absent otherwise |
 
+A VFPool is Ready (AllNodesReady) when the NodeVFPools of all its nodes are. Else: NoNodes (its nodeSelector fits no
+node with an agent), Pending (an agent has not reported yet), or the reason of the first node that is not ready.
+
 Other reasons that are no faults: NotTried, NotClaimed and NotConfigured (what a refusal left undone; the refusal stands
 in Planned). Every other reason of a condition that is not True is a row of the catalogue. The message names the device,
 its holder and the next step. "Tried again" is when it heals by itself, once its cause is gone.

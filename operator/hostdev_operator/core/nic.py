@@ -40,7 +40,7 @@ def wanted_nic(intent: Intent | NicIntent, config: Nic | None, live: Nic | None)
     nic = intent.nic
     if nic is None or intent.domain_uuid is None:
         return None
-    has = next((n.mac for n in (config, live) if n is not None and n.mac is not None), None)
+    has = next((n.mac for n in (config, live) if n is not None), None)
     mac = nic.mac or has or derived_mac(intent.namespace, intent.name, intent.domain_uuid)
     return NicXml(mac, nic.vlan, nic.profile, config.guest_address if config else None)
 
@@ -50,11 +50,10 @@ def is_as(nic: Nic | None, wanted: NicXml) -> bool:
     return nic is not None and (nic.mac, nic.vlan, nic.profile) == (wanted.mac, wanted.vlan, wanted.profile)
 
 
-def words(mac: str | None, vlan: int | None, profile: str | None, portgroup: str | None = None) -> str:
+def words(mac: str | None, vlan: int | None, profile: str | None) -> str:
     """A NIC in messages."""
     parts = [f"MAC {mac}", f"VLAN {vlan}" if vlan is not None else "no VLAN"]
     parts += [f"profile {profile}"] if profile is not None else []
-    parts += [f"portgroup {portgroup}"] if portgroup is not None else []
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import checks, reasons
 from .checks import Case, Check, Refusal
+from .model import Observation, PciDevice
 from .nic import holder_of_mac, of_vf, pf_of, wanted_nic
 
 
@@ -19,22 +20,24 @@ def is_virtual_function(case: Case) -> Refusal | None:
 
 
 def pf_is_up(case: Case) -> Refusal | None:
+    """Asked of NICs alone: a plain device gets no settings."""
+    return pf_down(case.device, case.host) if case.intent.nic else None
+
+
+def pf_down(vf: PciDevice, host: Observation) -> Refusal | None:
     """Libvirt sets MAC address and VLAN at each start of the guest, and refuses while the PF is down (libvirt 11.3)."""
-    if case.intent.nic is None:
-        return None
-    pf = pf_of(case.device, case.host)
+    pf = pf_of(vf, host)
     if pf is not None and pf.netdev is not None and pf.up:
         return None
     if pf is None or pf.netdev is None:
-        what = f"PF {case.device.physfn} has no netdev"
+        what = f"PF {vf.physfn} has no netdev"
         then = "bind it to its host driver (lspci -k shows which one)"
     else:
         what = f"PF {pf.netdev} ({pf.address}) is down"
         then = f"bring it up (ip link set {pf.netdev} up)"
     return Refusal(
         reasons.PF_DOWN,
-        f"{what}, so libvirt cannot set MAC address and VLAN of its VF {case.device.vf_index} ({case.device.address});"
-        f" {then}",
+        f"{what}, so libvirt cannot set MAC address and VLAN of its VF {vf.vf_index} ({vf.address}); {then}",
     )
 
 

@@ -23,8 +23,8 @@ from .checks import Refusal, missing_guest, paused
 from .intent import AUTO, LIVE, NicIntent, Wish
 from .model import Guest, Nic, Observation, PciDevice
 from .network import Network, NetworkDefinition, NetworkPortgroup
-from .nic import holder_of_mac, is_as, of_alias, wanted_nic
-from .nic_checks import mac_in_use
+from .nic import holder_of_mac, is_as, of_alias, pf_of, wanted_nic
+from .nic_checks import mac_in_use, pf_down
 from .plan import Decision, Plan
 from .pool import PoolRecord
 from .pool_use import addresses_of, free, listed, taken
@@ -198,7 +198,7 @@ def cannot_be_plugged(case: NicCase) -> Refusal | None:
     guest = case.guest
     if guest is None or not guest.active or case.live:
         return None
-    if refusal := exhausted(case):
+    if refusal := no_vf(case):
         return refusal
     express = int(any(vf.express for vf in _vfs(case)))
     lack = guest.slots.lack(express=express, conventional=1 - express)
@@ -211,11 +211,17 @@ def cannot_be_plugged(case: NicCase) -> Refusal | None:
     )
 
 
-def exhausted(case: NicCase) -> Refusal | None:
-    """Who holds the VFs, if none of them is free."""
+def no_vf(case: NicCase) -> Refusal | None:
+    """Why libvirt could not give the guest a VF now: none is free, or the PF cannot set its MAC address."""
     network = case.network
-    if network is None or case.running is None or free(network, case.host):
+    if network is None or case.running is None:
         return None
+    available = free(network, case.host)
+    return pf_down(case.host.devices[available[0]], case.host) if available else _exhausted(case)
+
+
+def _exhausted(case: NicCase) -> Refusal:
+    """Who holds the VFs."""
     holders = listed(taken(_vfs(case), case.host)) or "it has none"
     return Refusal(
         reasons.POOL_EXHAUSTED,
@@ -307,4 +313,5 @@ def _to_be_plugged(case: NicCase) -> bool:
 def nic_inputs(intent: NicIntent, host: Observation) -> tuple[object, ...]:
     """Everything that the NIC's fate depends on; a failed one is not tried again while this is equal."""
     case = NicCase(intent, host)
-    return intent, case.guest, case.network, case.record, taken(_vfs(case), host), host.settings
+    pfs = {pf.address: (pf.netdev, pf.up) for vf in _vfs(case) if (pf := pf_of(vf, host))}
+    return intent, case.guest, case.network, case.record, taken(_vfs(case), host), pfs, host.settings

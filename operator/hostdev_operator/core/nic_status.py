@@ -10,7 +10,7 @@ from .checks import Refusal
 from .conditions import GROUP_READY, PLANNED, condition
 from .intent import NicIntent, Wish
 from .model import Observation
-from .nic_plan import NicCase, cannot_be_plugged, exhausted, nic_intent
+from .nic_plan import NicCase, cannot_be_plugged, nic_intent, no_vf
 
 
 class _NicView(View):
@@ -33,7 +33,7 @@ class _NicView(View):
         return cannot_be_plugged(self.case)
 
     def cannot_start(self) -> Refusal | None:
-        return exhausted(self.case)
+        return no_vf(self.case)
 
 
 def nic_status(wish: Wish, _intent: NicIntent | None, host: Observation, outcome: Outcome) -> DeviceAssignmentStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..api.vfpool import (
     VFPoolStatus,
 )
 
+_SETTINGS = tuple(NodePoolSettings.model_fields)
 #: The limit of an object's name (RFC 1123 subdomain).
 _NAME_LIMIT = 253
 #: Hexadecimal digits of the hash that stands for a longer one.
@@ -55,6 +56,10 @@ class NodePool:
     held: bool = False
     ready: Condition | None = None
     counts: VfCounts | None = None
+
+    def without_report(self) -> NodePool:
+        """What is to be done with it depends on this alone; the rest is for the pool's status."""
+        return replace(self, ready=None, counts=None, held=self.held and self.deleting)
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def node_pool_name(pool: str, node: str) -> str:
 
 def spec_for(pool: Pool, node: str) -> NodeVFPoolSpec:
     """What the pool asks of the node."""
-    settings = {name: getattr(pool.spec, name) for name in NodePoolSettings.model_fields}
+    settings = {name: getattr(pool.spec, name) for name in _SETTINGS}
     return NodeVFPoolSpec(**settings, pool_name=pool.name, node_name=node)
 
 
@@ -165,18 +170,22 @@ def _step(pool: Pool | None, found: NodePool, nodes: Nodes) -> Step | None:
     if pool is None or pool.deleting or found.spec is None:
         return Remove(found.uid)
     node = found.spec.node_name
-    wanted = spec_for(pool, node)
     if (
         found.name != node_pool_name(pool.name, node)
         or nodes.selects(pool.spec.node_selector, node) is False
-        or not _can_become(found.spec, wanted)
+        or not _can_become(found.spec, pool.spec)
     ):
         return Remove(found.uid)
-    if found.spec == wanted and found.owner == pool.uid and POOL_FINALIZER in found.finalizers:
+    if _is_as(found.spec, pool) and found.owner == pool.uid and POOL_FINALIZER in found.finalizers:
         return None
     return Correct(found.uid, manifest(pool, node))
 
 
-def _can_become(spec: NodeVFPoolSpec, wanted: NodeVFPoolSpec) -> bool:
+def _is_as(spec: NodeVFPoolSpec, pool: Pool) -> bool:
+    """Whether it is what the pool asks of its node. There are many nodes, so no spec is made to compare with."""
+    return spec.pool_name == pool.name and all(getattr(spec, name) == getattr(pool.spec, name) for name in _SETTINGS)
+
+
+def _can_become(spec: NodePoolSettings, wanted: NodePoolSettings) -> bool:
     """Whether the API server lets the one be changed into the other: not if it is another PF, or another network."""
     return spec.pf == wanted.pf and spec.network.name == wanted.network.name

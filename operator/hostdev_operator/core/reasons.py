@@ -80,7 +80,8 @@ GUEST_NOT_FOUND = _row("GuestNotFound", Retry.ON_EVENT,
     "no domain with matching")
 GUEST_AMBIGUOUS = _row("GuestAmbiguous", Retry.ON_EVENT,
     "Several nodes have a guest of that name.",
-    "Say which one is meant: set spec.nodeName, or spec.domain.uuid (`virsh domuuid NAME`).")
+    "Say which one is meant: set spec.nodeName, or spec.domain.uuid (`virsh domuuid NAME`). Of a guest that has moved:"
+    " undefine it on all nodes but one (`virsh undefine NAME`).")
 GUEST_IDENTITY_CHANGED = _row("GuestIdentityChanged", Retry.ON_EVENT,
     "A guest of that name exists, but it has another UUID than the bound one.",
     "If the new guest shall have the device, delete the assignment and make a new one. Else define the old guest"

@@ -13,7 +13,9 @@ from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.intent import AUTO, LIVE, Goal, Wish
 from ..core.kinds import kind_of
+from ..core.mac import with_accepted_mac
 from ..core.model import Observation
+from ..core.moves import has_left
 from ..core.plan import Decision, Plan
 from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
@@ -32,6 +34,8 @@ from .release import Releaser, log_plan
 log = logging.getLogger(__name__)
 
 _LOOKS = 3
+#: A guest that is defined anew, as tools do to change its XML, is away for a moment and has not moved.
+GONE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Assignment:
             name=self.name,
             created=self.created,
             generation=self.generation,
-            spec=self.spec,
+            spec=with_accepted_mac(self.spec, self.status, self.generation),
             domain_uuid=self.status.domain_uuid if self.spec.domain else None,
             seen=seen_before(self.status),
         )
@@ -75,11 +79,13 @@ class Assignment:
 class Result:
     """What came out: the status to be written, and whether everything is given back.
 
+    ``left``: the guest is gone from this node and nothing of the assignment is here, so it may be bound anew.
     ``retry`` says when to try again where nothing on the host will tell. ``moved`` is a sentence for an event.
     """
 
     status: DeviceAssignmentStatus
     released: bool = False
+    left: bool = False
     retry: Retry = Retry.ON_EVENT
     moved: str | None = None
 
@@ -101,6 +107,7 @@ class AssignmentReconciler:
         self._failures = FailureMemory(host.clock.monotonic)
         self._plugs = PlugMemory(host.clock.monotonic)
         self._released: set[str] = set()
+        self._gone: dict[str, float] = {}  # when a guest was found gone, by the monotonic clock
 
     def reconcile(self, obj: Assignment) -> Result:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
@@ -127,6 +134,7 @@ class AssignmentReconciler:
         self._failures.forget(uid)
         self._plugs.forget(uid)
         self._released.discard(uid)
+        self._gone.pop(uid, None)
         self._locks.forget(uid)
 
     def release_orphan(self, record: Record) -> Refusal | None:
@@ -163,6 +171,9 @@ class AssignmentReconciler:
         if stale.actions:
             host = self._withdraw(wish, host, stale)
             decision = kind.decide(wish, host)
+        if has_left(wish, host):
+            return self._leave(obj, wish, decision, host)
+        self._gone.pop(obj.uid, None)
         intent, answer = decision.intent, decision.answer
         if intent is None or isinstance(answer, Refusal):
             assert isinstance(answer, Refusal)  # noqa: S101 - there is no plan without a device
@@ -191,6 +202,17 @@ class AssignmentReconciler:
         if not outcome.rolled_back:
             self._failures.remember(obj.uid, kind.inputs(intent, host), outcome)
         return self._result(obj, wish, (intent, host), outcome)
+
+    def _leave(self, obj: Assignment, wish: Wish, decision: Decision[Goal], host: Observation) -> Result:
+        """The guest is not here: once that has lasted, another node may have it."""
+        now = self._host.clock.monotonic()
+        since = self._gone.setdefault(obj.uid, now)
+        if now - since >= GONE_SECONDS and has_left(wish, self._looker.fresh()):
+            log.info("%s: its guest is gone from this node, and nothing of it is left here", wish.owner)
+            self._gone.pop(obj.uid, None)
+            return Result(DeviceAssignmentStatus(), left=True)
+        refused = decision.answer if isinstance(decision.answer, Refusal) else None
+        return self._result(obj, wish, (decision.intent, host), Outcome(refused=refused), Retry.SOON)
 
     def _withdraw(self, wish: Wish, host: Observation, plan: Plan) -> Observation:
         """What the guest's XML says means something else by now: its next start must not take that."""

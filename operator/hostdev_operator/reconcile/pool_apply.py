@@ -9,6 +9,7 @@ from typing import Any
 from ..core import reasons
 from ..core.errors import HostError
 from ..core.identity import Identity
+from ..core.network_xml import network
 from ..core.pci import PciAddress
 from ..core.pool_actions import (
     AutostartNetwork,
@@ -49,6 +50,16 @@ def _set_vf_count(action: SetVfCount, host: Host) -> None:
     host.devices.set_num_vfs(action.pf, action.count, VF_SECONDS)
 
 
+def _stop_network(action: StopNetwork, host: Host) -> None:
+    """Libvirt would stop it under running guests, and forget which VFs they have."""
+    found = next((network(xml) for xml in host.hypervisor.networks() if xml.name == action.name), None)
+    if found is not None and found.active and found.connections:
+        raise HostError(
+            reasons.HOST_CHANGED, f"{found.connections} NICs of running guests are on network {action.name} by now"
+        )
+    host.hypervisor.stop_network(action.name)
+
+
 def _same_pf(address: PciAddress, identity: Identity, host: Host) -> None:
     """Looked at once more: between plan and action another card may have been put there."""
     device = host.devices.device(address)
@@ -70,7 +81,7 @@ _PERFORM: dict[type[PoolAction], Callable[[Any, Host], None]] = {
     DefineNetwork: lambda a, h: h.hypervisor.define_network(a.xml),
     StartNetwork: lambda a, h: h.hypervisor.start_network(a.name),
     AutostartNetwork: lambda a, h: h.hypervisor.autostart_network(a.name),
-    StopNetwork: lambda a, h: h.hypervisor.stop_network(a.name),
+    StopNetwork: _stop_network,
     UndefineNetwork: lambda a, h: h.hypervisor.undefine_network(a.name, a.uuid),
     DropPoolRecord: lambda a, h: h.pool_records.drop(a.uid),
 }

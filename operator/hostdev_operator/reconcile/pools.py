@@ -12,6 +12,7 @@ from ..core import conditions, reasons
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
 from ..core.errors import HostError
+from ..core.kinds import network_lock, pf_lock
 from ..core.model import Observation
 from ..core.pci import PciAddress
 from ..core.pool import PoolWish
@@ -87,8 +88,9 @@ class PoolReconciler:
         try:
             self.take_up_record(obj)
             for _ in range(_LOOKS):
-                pf = self._pf(wish, self._looker.shared()[0])
-                with self._locked(wish, pf):
+                host = self._looker.shared()[0]
+                pf = self._pf(wish, host)
+                with self._locked(wish, pf, host):
                     result = self._release(obj, wish, pf) if obj.deleting else self._ensure(obj, wish, pf)
                 if result:
                     return result
@@ -121,9 +123,11 @@ class PoolReconciler:
     # -- locks ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _locked(self, wish: PoolWish, pf: PciAddress | None) -> Iterator[None]:
-        """Nobody gets a VF of the PF, or a NIC of the network, while they are changed."""
-        with self._locks.hold(frozenset({f"network/{wish.network_name}", f"pf/{pf}"})):
+    def _locked(self, wish: PoolWish, pf: PciAddress | None, host: Observation) -> Iterator[None]:
+        """Nobody gets a VF of the PF, or a NIC of a network that hands them out, while they are changed."""
+        sharing = {record.network_name for record in host.pool_records.values() if record.pf == pf}
+        names = {network_lock(name) for name in (wish.network_name, *sharing)}
+        with self._locks.hold(frozenset({*names, *((pf_lock(pf),) if pf else ())})):
             yield
 
     def _pf(self, wish: PoolWish, host: Observation) -> PciAddress | None:

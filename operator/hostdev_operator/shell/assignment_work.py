@@ -94,6 +94,13 @@ class AssignmentWork:
             self.objects.doubt(obj.uid)  # the watch's news of it, or of its end, is asked for
             self._freed()  # another assignment of the group takes over what this one held
             return
+        if result.left:
+            await self._cluster.clear_status(body, _GIVEN_BACK)
+            text = f"the guest is gone from node {obj.status.node_name}: the assignment is bound anew where it is"
+            await self._tell(body, "GuestLeft", text, warning=False)
+            self.objects.doubt(obj.uid)
+            self._freed()  # of a pool that is being deleted, too
+            return
         old = ours(obj.status)
         if ours(result.status) == old:
             return

@@ -148,7 +148,8 @@ class Controller:
             return Retry.ON_EVENT
         bound = obj.status.node_name is not None
         taken = await self._mac_taken(obj)
-        answer = None if bound else taken or bind(obj.spec, self._hosts, self.pools.homes)
+        pinned = obj.status.domain_uuid
+        answer = None if bound else taken or bind(obj.spec, self._hosts, self.pools.homes, pinned)
         if isinstance(answer, Refusal):
             await self._refuse(body, obj, answer)
         else:
@@ -223,7 +224,7 @@ class Controller:
         stamped = conditions.stamp(new, old, self._clock.now(), obj.generation)
         if all(c in old for c in stamped):
             return
-        status = DeviceAssignmentStatus(conditions=stamped)
+        status = DeviceAssignmentStatus(domain_uuid=obj.status.domain_uuid, conditions=stamped)
         self._take(await self._cluster.apply_status(body, status.wire(), FIELD_MANAGER))
         if conditions.changed(stamped, old):
             await self._tell(body, new[0])

@@ -75,7 +75,10 @@ class PoolController:
         before = self._node_pools.parsed(known) if known is not None else None
         if self._node_pools.put(now):
             self._members[name].add(uid)
-            if self._node_pools.parsed(now) != before:
+            after = self._node_pools.parsed(now)
+            if before is not None and before.without_report() == after.without_report() and name in self._due:
+                return  # it is summed up when the status has its turn
+            if after != before:
                 self._changed(name)
 
     def host_seen(self, event: str | None, body: Body) -> None:

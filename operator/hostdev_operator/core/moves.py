@@ -1,0 +1,20 @@
+"""A guest that moves to another node takes its NICs of pools with it: their assignments are bound anew, there."""
+
+from __future__ import annotations
+
+from .intent import Wish
+from .model import Observation
+from .plan import Plan
+from .release import plan_release
+
+
+def has_left(wish: Wish, host: Observation) -> bool:
+    """Whether nothing keeps the assignment on this node: neither its guest is here, nor anything of its own.
+
+    So it is of a pool alone, which other nodes may have as well. A device is this node's, and so is what spec.nodeName
+    names. A node that is paused keeps all.
+    """
+    if wish.spec.source.pool is None or wish.spec.node_name is not None or wish.domain_uuid is None:
+        return False
+    gone = host.guest(wish.domain_uuid) is None and not host.settings.paused
+    return gone and plan_release(wish.uid, host) == Plan()
