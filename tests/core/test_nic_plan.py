@@ -225,6 +225,7 @@ def test_the_pools_of_the_node_are_listed() -> None:
 
 def test_a_portgroup_that_libvirt_would_ignore_is_refused_with_those_that_are_there() -> None:
     refusal = refusal_of(plan_nic(nic_intent(portgroup="green"), pool_host()))
+    assert "add it to network.portgroups" in refusal.message
     assert refusal.reason is reasons.PORTGROUP_UNKNOWN
     assert "The network has: blue, red" in refusal.message
 

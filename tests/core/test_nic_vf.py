@@ -133,6 +133,7 @@ def test_a_mac_that_another_nic_has_is_refused(live: bool) -> None:  # noqa: FBT
 def test_another_nic_of_the_same_guest_is_another_nic() -> None:
     host = with_guest(nic_host(), WEB, nics=(Nic("net0", MAC),))
     assert refusal_of(plan_assign(vf_intent(), host)).reason is reasons.MAC_IN_USE
+    assert isinstance(plan_assign(replace(vf_intent(), nic=None), host), Plan)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -159,8 +160,11 @@ def test_a_pf_that_goes_down_later_is_told() -> None:
     host = assigned()
     down = replace(host, pfs=MappingProxyType({PF: replace(host.pfs[PF], up=False)}))
     assert refusal_of(plan_assign(vf_intent(), down)).reason is reasons.PF_DOWN
-    plain = replace(vf_intent(), nic=None)
-    assert plan_assign(plain, replace(down, records=nic_host().records)) != Plan()
+
+
+def test_a_plain_device_does_not_need_its_pf() -> None:
+    actions = actions_of(plan_assign(replace(vf_intent(), nic=None), nic_host(up=False)))
+    assert kinds(actions) == ["WriteRecord", "AddHostdev"]
 
 
 def test_the_checks_of_any_device_stand_before_those_of_a_nic() -> None:

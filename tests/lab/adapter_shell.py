@@ -9,6 +9,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def plain(value: object) -> object:
     """What JSON has no form for."""
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, PciAddress)):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
     return sorted(map(str, value)) if isinstance(value, frozenset) else str(value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
 from hostdev_operator.core import reasons
@@ -57,12 +59,15 @@ def test_a_guest_that_is_defined_anew_has_not_moved(host: FakeHost, engine: Engi
 
 
 def test_a_guest_that_is_back_at_the_last_moment_keeps_it(host: FakeHost, engine: Engine) -> None:
-    """Between a look that was shared and the decision."""
+    """A look that others have shared is too old for the decision."""
     engine.run(of_pool())
     host.undefine(WEB)
     engine.run(of_pool())
+    looker = engine.reconciler._looker
+    seen = looker.fresh()
     host.define(WEB, "web", SLOTS)
-    assert not engine.run(of_pool()).left
+    with patch.object(looker, "shared", return_value=(seen, False)):
+        assert not engine.run(of_pool()).left
 
 
 def test_libvirt_that_does_not_answer_is_no_sign(host: FakeHost, engine: Engine) -> None:

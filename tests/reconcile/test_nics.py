@@ -11,6 +11,7 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.mac import derived_mac
 from hostdev_operator.core.model import Nic
 from hostdev_operator.core.settings import Settings
+from hostdev_operator.reconcile.assignment import Result
 from tests.core.nics import MAC
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import DB, OTHER_UID, UID, WEB
@@ -71,6 +72,31 @@ def test_the_status_has_network_portgroup_mac_and_vlan(engine: Engine) -> None:
     network = engine.run(of_pool(portgroup="blue", network={"mac": MAC.upper()})).status.network
     assert network is not None
     assert network.wire() == {"name": "net-a", "portgroup": "blue", "mac": MAC, "vlan": 10, "pending": False}
+
+
+def test_the_status_says_what_the_guest_has(host: FakeHost, engine: Engine) -> None:
+    def told(result: Result) -> list[tuple[bool, bool] | None]:
+        guest, network = result.status.guest, result.status.network
+        return [(guest.persistent, guest.live) if guest else None, (True, network.pending) if network else None]
+
+    host.networks.destroy("net-a")
+    refused = engine.run(of_pool())
+    assert told(refused) == [(False, False), None]
+    found = {c.type: (c.status, c.reason) for c in refused.status.conditions}
+    assert found["Planned"] == ("False", "PoolInactive")
+    assert found["Configured"] == ("False", "NotTried")
+    host.networks.start("net-a")
+    assert told(engine.run(of_pool())) == [(True, False), (True, False)]
+    host.start(WEB)
+    assert told(engine.run(of_pool())) == [(True, True), (True, False)]
+    host.networks.destroy("net-a")
+    host.define(WEB, "web", SLOTS)
+    assert told(engine.run(of_pool())) == [(False, True), (True, False)]
+    host.undefine(WEB)
+    host.stop(WEB)
+    gone = engine.run(of_pool())
+    assert told(gone) == [None, None]
+    assert attached(gone) == ("False", "GuestNotFound")
 
 
 def test_a_second_run_changes_nothing(host: FakeHost, engine: Engine) -> None:

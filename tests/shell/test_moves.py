@@ -39,6 +39,20 @@ async def test_the_agent_gives_the_binding_up_once_the_guest_is_gone_and_writes_
         assert list(world.agent.assignments.objects) == []
 
 
+@on_loop
+async def test_what_was_given_up_is_asked_for_and_not_waited_for() -> None:
+    """Another node may have the guest by now: until the watch tells, nothing is done here from memory."""
+    async with running(controller=False) as world:
+        world.cluster.create(bound())
+        world.host.undefine(WEB)
+        await world.settle()
+        world.cluster._watchers.clear()
+        world.clock.seconds += 10
+        await asyncio.sleep(5)
+        assert world.node() is None
+        assert list(world.agent.assignments.objects) == []
+
+
 async def moving(world: PoolWorld) -> None:
     """Bound to n1, whose agent then gives the binding up."""
     world.node("n1", guest=("web", WEB))

@@ -135,7 +135,7 @@ def test_a_vf_with_mac_vlan_and_settings_and_all_of_it_as_before(card: PfView, s
 
 
 def test_another_vlan_waits_for_the_next_boot_or_is_plugged_in_anew(card: PfView, system: Stack) -> None:
-    lab = system.lab
+    lab, before = system.lab, vf_line(card, 0)
     define_guest(system, "changing")
     system.apply(vf_nic("changing", card, 0, network={"mac": MAC, "vlan": 42}, attach="NextBoot"))
     system.wait_condition("changing", "Ready", "True")
@@ -165,6 +165,12 @@ def test_another_vlan_waits_for_the_next_boot_or_is_plugged_in_anew(card: PfView
     system.wait_condition("changing", "Attached", "True")
     for xml in (config_xml, live_xml):
         assert [(n.mac, n.vlan) for n in nics(xml(system, "changing"))] == [(MAC, "44")]
+
+    system.patch("changing", {"spec": {"detach": "Live"}})
+    system.delete("changing")
+    system.wait_gone("changing")
+    assert nics(config_xml(system, "changing")) == nics(live_xml(system, "changing")) == []
+    assert vf_line(card, 0) == before
     assert process(system, "changing") == run
 
 
@@ -211,8 +217,8 @@ def test_a_mac_that_nobody_gave_is_the_same_after_its_status_is_lost(card: PfVie
 def test_what_is_no_vf_gets_no_mac(card: PfView, system: Stack, device: str) -> None:
     lab = system.lab
     define_guest(system, "plain")
-    for name, address, driver in (("nic", device, "e1000"), ("pf", card.address, "igb")):
-        system.apply(assignment(name, domain="plain", address=address, network={"mac": MAC}))
+    for name, address, driver, mac in (("nic", device, "e1000", MAC), ("pf", card.address, "igb", OTHER_MAC)):
+        system.apply(assignment(name, domain="plain", address=address, network={"mac": mac}))
         message = system.wait_condition(name, "Ready", "False", "NotVirtualFunction")
         assert address in message
         assert "spec.network" in message

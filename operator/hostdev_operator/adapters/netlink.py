@@ -10,6 +10,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from ..core.sriov import VfConfig
 
@@ -33,6 +35,7 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _MAC_LENGTH = 6
 _LARGEST_REPLY = 1 << 18
+_NONE: Mapping[int, VfConfig] = MappingProxyType({})
 
 
 class Netlink:
@@ -84,14 +87,19 @@ def _settings(vf: int, config: VfConfig) -> Iterator[bytes]:
 
 def parse_vfs(attributes: bytes) -> Mapping[int, VfConfig]:
     """The VFs in the attributes of an RTM_NEWLINK message."""
+    lists = [payload for kind, payload in _attributes(attributes) if kind == _VFINFO_LIST]
+    return _parse_list(lists[0]) if lists else _NONE
+
+
+@lru_cache(maxsize=32)
+def _parse_list(vfs: bytes) -> Mapping[int, VfConfig]:
+    """Of 128 VFs it takes 5 ms; at most looks at the host nothing has changed."""
     found = {}
-    for kind, vfs in _attributes(attributes):
-        if kind == _VFINFO_LIST:
-            for _, vf in _attributes(vfs):
-                settings = dict(_attributes(vf))
-                if _MAC in settings:
-                    found[struct.unpack_from("=I", settings[_MAC])[0]] = _config(settings)
-    return found
+    for _, vf in _attributes(vfs):
+        settings = dict(_attributes(vf))
+        if _MAC in settings:
+            found[struct.unpack_from("=I", settings[_MAC])[0]] = _config(settings)
+    return MappingProxyType(found)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
