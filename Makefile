@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export PYTHONPATH := operator
 # of tests/system, what runs beside its long story
-SHORT := tests/system/test_idle.py tests/system/test_faults.py
+SHORT := tests/system/test_idle.py tests/system/test_faults.py tests/system/test_pools.py tests/system/test_nics.py
 UNIT := tests/core tests/reconcile tests/adapters tests/shell
 
 .PHONY: help setup parts demo test test-all chaos test-unit lint crds lock bench lab-shell clean
