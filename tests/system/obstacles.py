@@ -69,10 +69,7 @@ def nodedev(address: str) -> str:
 
 @dataclass
 class SteppedAgent:
-    """An agent that can be stopped between two actions: its log of boundaries is a FIFO, and opening that waits.
-
-    It runs freely unless ``hold`` was called.
-    """
+    """An agent that can be stopped between two actions: its log of boundaries is a FIFO, and opening that waits."""
 
     stack: Stack
     fifo: str = "/tmp/boundaries"
@@ -81,29 +78,38 @@ class SteppedAgent:
     def start(self) -> None:
         """In place of the agent that runs."""
         self.stack.lab.run(f"rm -f {self.fifo}; mkfifo {self.fifo}")
-        self.go_on()
+        self._go_on()
         self.stack.restart_agent({BOUNDARY_LOG: self.fifo})
 
     def stop(self) -> None:
         """An ordinary agent again."""
-        self.go_on()
         self.stack.restart_agent()
-        self.hold()
+        self._hold()
 
-    def hold(self) -> None:
-        """From the next boundary on it waits."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It waits at each boundary, from the next one on; afterwards it runs freely again."""
+        self._hold()
+        try:
+            yield
+        finally:
+            self._go_on()
+
+    def _hold(self) -> None:
         if self._drain:
             self._drain.kill()
             self._drain.wait()
             self._drain = None
 
-    def go_on(self) -> None:
-        """No more waiting."""
-        if self._drain is None:  # it is reader and writer at once, so nobody waits for it and it never ends
-            self._drain = self.stack.lab.spawn(f"exec 3<> {self.fifo}; exec cat <&3", "boundaries")
+    def _go_on(self) -> None:
+        """Somebody reads all that it writes; as writer, too, so that he waits for nobody and does not end."""
+        self._drain = self.stack.lab.spawn(f"exec 3<> {self.fifo}; exec cat <&3", "boundaries")
 
     def do(self, action: str) -> None:
-        """Let it go on until it has done an action (a part of its text), and waits before what comes next."""
+        """Let it go on until it has tried an action (a part of its text), and waits before what comes next.
+
+        What comes after the last action of a run is the boundary "status written".
+        """
         line = ""
         while action not in line:
             line = self.stack.lab.run(["cat", self.fifo]).stdout

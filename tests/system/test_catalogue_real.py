@@ -51,7 +51,7 @@ UNREADABLE = "install -m 000 -o nobody /dev/null /tmp/unreadable && mount --bind
 @pytest.mark.parametrize(
     ("reason", "fault", "words"),
     [
-        ("StateDirectoryFailed", read_only(STATE), ["default/told", STATE, "Read-only file system"]),
+        ("StateDirectoryFailed", read_only(STATE), ["default/told", STATE, "Read-only", "findmnt"]),
         ("LibvirtError", read_only("/etc/libvirt/qemu"), ["{device}", f"qemu/{GUEST}.xml", "Read-only file system"]),
         (
             "HostUseUnknown",
@@ -108,7 +108,9 @@ def test_group_mate_that_belongs_to_the_board(host: Stack) -> None:
 def test_address_that_cannot_be(host: Stack) -> None:
     """The API server's pattern lets it through."""
     host.apply(assignment("nowhere", domain=GUEST, address="ffffffff:00:00.0"))
-    assert "0xffffffff" in host.wait_condition("nowhere", "Ready", "False", "InvalidSource")
+    message = host.wait_condition("nowhere", "Ready", "False", "InvalidSource")
+    assert "0xffffffff" in message
+    assert "lspci -D" in message
     assert not host.get("deviceassignment", "nowhere")["metadata"].get("finalizers")
 
 

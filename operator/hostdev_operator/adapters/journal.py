@@ -84,7 +84,8 @@ class Records(Generic[R]):
         except OSError as error:
             raise HostError(
                 reasons.STATE_DIRECTORY_FAILED,
-                f"the record of {record.owner} could not be written to {path} ({error}); nothing was changed for it",
+                f"the record of {record.owner} could not be written to {path} ({error}); nothing was changed for it;"
+                " look for a full disk or a read-only mount (df -h, findmnt)",
             ) from error
         finally:
             self._writes += 1

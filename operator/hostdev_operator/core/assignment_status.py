@@ -251,7 +251,7 @@ def _group_ready(view: _DeviceView) -> Condition:
     if outcome.refused:
         return condition(GROUP_READY, False, NOT_TRIED, "a check refused: see Planned")
     if outcome.failed:
-        undone = " Everything that was done before it was undone." if outcome.rolled_back else ""
+        undone = "; everything that was done before it was undone" if outcome.rolled_back else ""
         return condition(GROUP_READY, False, outcome.failed.reason, outcome.failed.message + undone)
     return condition(GROUP_READY, False, "NotClaimed", f"the IOMMU group of {view.name} is not claimed")
 

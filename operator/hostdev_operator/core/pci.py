@@ -22,7 +22,8 @@ class PciAddress:
     def __post_init__(self) -> None:
         for field, limit in _LIMITS.items():
             if not 0 <= getattr(self, field) <= limit:
-                raise ValueError(f"PCI {field} {getattr(self, field):#x} is not between 0 and {limit:#x}")
+                found = f"{getattr(self, field):#x}"
+                raise ValueError(f"PCI {field} {found} is not between 0 and {limit:#x}; lspci -D lists what there is")
 
     @classmethod
     def parse(cls, text: str) -> PciAddress:
