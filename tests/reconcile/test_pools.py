@@ -165,3 +165,14 @@ def test_a_guest_that_starts_in_between_keeps_its_vf() -> None:
     assert ready(result)[0] == "False"
     assert [vf.address for vf in pools.host.sriov.vfs(ADDRESS)] == before
     assert pools.host.networks.by_name["fast"].connections == 1
+
+
+def test_a_network_that_is_undefined_while_it_is_started_is_made_again() -> None:
+    pools = Pools()
+    pools.run(node_pool())
+    network = pools.host.networks.by_name["fast"]
+    network.live = None
+    pools.before = lambda name: pools.host.networks.clear() if "before: start network" in name else None
+    assert ready(pools.run(node_pool())) == ("False", "PoolNotFound")
+    pools.before = lambda _name: None
+    assert ready(pools.run(node_pool())) == ("True", "PoolReady")

@@ -175,10 +175,9 @@ class PoolReconciler:
             if error.reason is reasons.LIBVIRT_UNAVAILABLE:
                 raise
             outcome = Outcome(failed=Refusal(error.reason, error.message))
-            host = self._looker.fresh()
-            left = plan_pool_release(obj.uid, host) if obj.deleting else plan_pool(wish, host)
-            self._failures.remember(obj.uid, (phase, obj.generation, left), outcome)
-            return host, outcome
+            # what was tried, not what is left: if that differs, it is worth a try of its own
+            self._failures.remember(obj.uid, (phase, obj.generation, actions), outcome)
+            return self._looker.fresh(), outcome
         self._host.boundary(f"{phase}: done")
         return self._looker.fresh(), None
 
