@@ -19,7 +19,8 @@ A DeviceAssignment has these conditions:
 | Planned | every check passed; reason CriticalOverride: except for a need of the host that an administrator lifted \
 (DeviceHost `spec.criticalOverrides`), which the message names; reason ConventionalPCI: a warning, the device is no \
 PCI Express one and shares its bus |
-| GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest |
+| GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest; \
+NotNeeded: a NIC of a pool claims none |
 | Configured | the device is in the guest's persistent XML |
 | Attached | the running guest has the device |
 | Ready | host and persistent XML stand as asked; with `attach: Live` a running guest has the device as well |
