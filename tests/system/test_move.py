@@ -59,9 +59,9 @@ def is_bound_to(node: Stack) -> None:
     """And ready there."""
 
     def bound() -> bool:
-        status = node.get("deviceassignment", GUEST)["status"]
-        rows = {c["type"]: c["status"] for c in status["conditions"]}
-        return (status.get("nodeName"), rows["Ready"], rows["Accepted"]) == (node.node, "True", "True")
+        status = node.get("deviceassignment", GUEST).get("status", {})
+        rows = {c["type"]: c["status"] for c in status.get("conditions", ())}
+        return (status.get("nodeName"), rows.get("Ready"), rows.get("Accepted")) == (node.node, "True", "True")
 
     node.wait(f"the assignment to be ready on {node.node}", bound)
 
