@@ -267,6 +267,20 @@ def test_while_udev_loads_drivers_a_pf_is_waited_for_until_the_deadline(host: Ho
     assert (0.8 if idle else 1) < host.seconds < 20
 
 
+def test_libvirt_waits_until_udev_has_named_the_pf(host: Host) -> None:
+    host.pf()
+    (host.tree.device(PF) / "net/nic03/ifindex").write_text("17\n")
+    data = host.tree.root / "run/udev/data"
+    data.mkdir(parents=True)
+    timer = threading.Timer(1.2, (data / "n17").touch)
+    timer.start()
+    assert host.run(f"{MAC} {PF} 3 0") == 0
+    assert 1.2 < host.seconds < 4
+    (data / "n17").unlink()  # the database has no entry, and udev has nothing to do
+    assert host.run(f"{MAC} {PF} 3 0") == 0
+    assert 4 < host.seconds < 20
+
+
 @pytest.fixture
 def hanging(host: Host) -> Iterator[Path]:
     """A PF whose sriov_numvfs is a FIFO: who opens it waits until there is another end."""

@@ -56,6 +56,7 @@ class LabHost(Inspection):
         kernel_args: str = "",
         iommu: bool = True,
         iommu_device: bool = True,
+        systemd: bool = False,
         extra_qemu: Sequence[str] = (),
     ) -> LabHost:
         """Make new disks in the folder, power on and wait until libvirtd answers.
@@ -67,6 +68,8 @@ class LabHost(Inspection):
             kernel_args: appended to the kernel's command line.
             iommu: whether the kernel is told to use the IOMMU, or not to (Debian's kernel would by itself).
             iommu_device: whether the machine has VT-d at all.
+            systemd: whether PID 1 is systemd, which starts all that a real host starts, and takes longer. Its
+                libvirtd is a unit: systemctl instead of stop_libvirtd, kill_libvirtd and start_libvirtd.
             extra_qemu: more arguments for QEMU, such as further devices.
 
         Raises:
@@ -86,6 +89,7 @@ class LabHost(Inspection):
             kernel_args=kernel_args,
             iommu=iommu,
             iommu_device=iommu_device,
+            systemd=systemd,
             extra_qemu=tuple(extra_qemu),
         )
         machine.create_disks()
@@ -273,6 +277,7 @@ class LabHost(Inspection):
             "guests.log": "tail -n +1 /var/log/libvirt/qemu/*.log /var/log/guest-*.log",
             "lspci.log": "lspci -Dnnk",
             "processes.log": "ps -ef",
+            "journal.log": "journalctl --no-pager -b -o short-monotonic",
         }
         for name, command in commands.items():
             try:

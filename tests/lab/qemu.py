@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+# A boot with systemd as PID 1 (labinit: image/root/lab/init). Left out is what costs seconds and no test needs, and
+# libvirt-guests, which would ask guests to shut down that know no power button.
+_MASKED = (
+    *("getty@tty1.service", "serial-getty@ttyS0.service", "e2scrub_reap.service", "systemd-random-seed.service"),
+    *("systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "libvirt-guests.service"),
+    *("dev-hugepages.mount", "dev-mqueue.mount"),
+    *("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount", "modprobe@drm.service"),
+)
+SYSTEMD_ARGS = " ".join(
+    [
+        "labinit=systemd systemd.show_status=0 systemd.condition-needs-update=no",
+        "modules_load=vfio-pci,vfio_iommu_type1",
+        *(f"systemd.wants={unit}.service" for unit in ("lab-commands", "lab-ready")),
+        *(f"systemd.mask={unit}" for unit in _MASKED),
+    ]
+)
 # A fixed machine identity, as a real host has: libvirt and the agent compare it over restarts.
 MACHINE_UUID = "6d0f2c52-5a0e-4a07-9a3e-1ab000000001"
 
@@ -38,6 +54,7 @@ class Machine:
     kernel_args: str = ""
     iommu: bool = True
     iommu_device: bool = True
+    systemd: bool = False
     extra_qemu: tuple[str, ...] = ()
 
     @property
@@ -54,7 +71,8 @@ class Machine:
 
     def command(self) -> list[str]:
         """Give QEMU's command line. Addresses are given where the order of the disks depends on them."""
-        append = f"{KERNEL_ARGS} intel_iommu={'on' if self.iommu else 'off'} {self.kernel_args}"
+        init = SYSTEMD_ARGS if self.systemd else ""
+        append = f"{KERNEL_ARGS} intel_iommu={'on' if self.iommu else 'off'} {init} {self.kernel_args}"
         return [
             *("qemu-system-x86_64", "-name", "lab", "-uuid", MACHINE_UUID, "-nodefaults", "-no-user-config"),
             *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "3G"),
