@@ -20,6 +20,10 @@ class LabError(RuntimeError):
     """The laboratory itself does not work: it did not boot, is off, or its command daemon does not answer."""
 
 
+class LabLostError(LabError):
+    """A laboratory host that is on does not answer any more, or has ended while it was asked."""
+
+
 class LabCommandError(LabError):
     """A command failed in the laboratory host. What it printed is in the message and in the attributes."""
 
@@ -47,7 +51,7 @@ class Channel:
     port: int
 
     def request(self, operation: str, *, timeout: float = 60, **arguments: object) -> dict[str, Any]:
-        """Send a request and wait for the reply, in seconds. Raises LabError without one, or for an error."""
+        """Send a request and wait for the reply, in seconds. Raises LabLostError without one, LabError for an error."""
         line = json.dumps({"operation": operation, "timeout": timeout, **arguments}).encode() + b"\n"
         try:
             address = ("127.0.0.1", self.port)
@@ -57,10 +61,10 @@ class Channel:
                     answer = stream.readline()
         except OSError as error:
             msg = f"the laboratory host did not answer {operation!r}: {error}"
-            raise LabError(msg) from error
+            raise LabLostError(msg) from error
         if not answer:
             msg = f"the laboratory host closed the connection during {operation!r}: power cut or daemon ended"
-            raise LabError(msg)
+            raise LabLostError(msg)
         reply: dict[str, Any] = json.loads(answer)
         if "error" in reply:
             msg = f"{operation!r} failed in the laboratory host: {reply['error']}"

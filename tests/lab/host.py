@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.lab import image, qemu
-from tests.lab.channel import Channel, Command, LabError
+from tests.lab.channel import Channel, Command, LabError, LabLostError
 from tests.lab.inspection import Inspection
 from tests.lab.process import Process
 
@@ -43,6 +44,7 @@ class LabHost(Inspection):
     def __init__(self, machine: qemu.Machine) -> None:
         self.machine = machine
         self.processes: list[Process] = []
+        self.lost = ""  # why a host that is on does not answer any more
         self._qemu: subprocess.Popen[bytes] | None = None
         self._qmp: qemu.Qmp | None = None
         self._channel: Channel | None = None
@@ -183,9 +185,16 @@ class LabHost(Inspection):
         Raises:
             LabCommandError: with check, for a return code other than 0.
             LabCommandTimeoutError: after `timeout` seconds, even without check; its process group was killed.
-            LabError: the laboratory host is off or its command daemon does not answer.
+            LabLostError: it is on, but does not answer; the message has its processors' state and its console.
+            LabError: the laboratory host is off.
         """
-        return self.channel.run(command, timeout=timeout, check=check, stdin=stdin)
+        try:
+            return self.channel.run(command, timeout=timeout, check=check, stdin=stdin)
+        except LabLostError as error:
+            if self._qemu is None:  # the power was cut meanwhile
+                raise
+            self.lost = f"{error}\n{self._autopsy()}"
+            raise LabLostError(self.lost) from error
 
     def spawn(self, command: Command, name: str, environment: Mapping[str, str] | None = None) -> Process:
         """Start a process that goes on, in its own session. Its log, in the share, survives a power cut."""
@@ -224,7 +233,10 @@ class LabHost(Inspection):
     @property
     def channel(self) -> Channel:
         """The connection to the command daemon. Raises LabError while the laboratory host is off."""
-        if self._channel is None or not self.powered():
+        if self._qemu is not None and self._channel is not None and not self.powered():
+            self.lost = f"the laboratory host's QEMU ended by itself:\n{self.console_tail()}"
+            raise LabLostError(self.lost)
+        if self._channel is None:
             msg = f"the laboratory host is off; the end of its console:\n{self.console_tail()}"
             raise LabError(msg)
         return self._channel
@@ -252,6 +264,18 @@ class LabHost(Inspection):
         self.run("lab-libvirtd start")
 
     # --- evidence
+
+    def _autopsy(self) -> str:
+        """What can be seen of a host that does not answer: where its processors are, and its console's end."""
+        monitor = ""
+        for line in ("info registers -a", "info lapic 0", "info lapic 1"):
+            try:
+                monitor += self.qmp.execute("human-monitor-command", **{"command-line": line})
+            except (OSError, LabError) as error:
+                monitor += f"{line}: {error}\n"
+        telling = re.compile(r"^(CPU#|RIP|RAX|RSP|.*: |LVTT|Timer|IRR|ISR)")
+        found = "\n".join(line for line in monitor.splitlines() if telling.match(line))
+        return f"{found}\n--- console\n{self.console_tail()}"
 
     def console_tail(self, characters: int = 4000) -> str:
         """Give the end of what the serial console and QEMU itself printed."""
@@ -291,6 +315,7 @@ class LabHost(Inspection):
         if self._qmp is not None:
             self._qmp.close()
         self._qemu = self._qmp = self._channel = None
+        self.lost = ""
 
     def _wait_for_console(self, stage: str, offset: int) -> None:
         """Wait for init's line "LAB <uptime> <stage>" behind an offset of the console."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.channel import LabCommandError, LabCommandTimeoutError
+from tests.lab import channel
+from tests.lab.channel import LabCommandError, LabCommandTimeoutError, LabLostError
 from tests.lab.guests import define, guest_xml, hostdev_xml, wait_for_guest
 
 if TYPE_CHECKING:
@@ -45,6 +46,20 @@ def test_spawned_process_has_a_log_and_a_return_code(lab: LabHost) -> None:
     assert process.wait(20) == 7
     assert not process.alive()
     assert "ending" in process.log()
+
+
+def test_a_host_that_does_not_answer_is_told_with_its_processors(
+    lab: LabHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "REPLY_GRACE", 1)
+    lab.qmp.execute("stop")
+    try:
+        with pytest.raises(LabLostError, match=r"(?s)CPU#0.*RIP=.*CPU#1.*LAB .* ready"):
+            lab.run("true", timeout=1)
+    finally:
+        lab.qmp.execute("cont")
+        lab.lost = ""
+    assert lab.run("echo back").stdout == "back\n"
 
 
 def test_iommu_groups(lab: LabHost) -> None:

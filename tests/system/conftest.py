@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +44,19 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def system(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The running system; afterwards everything that the test made is released, and the host is as before."""
+    """The running system; afterwards everything that the test made is released, and the host is as before.
+
+    A laboratory that does not answer any more is started anew for the next test; pyproject.toml has the lost one done
+    again, once.
+    """
+    if stack.lab.lost:
+        warnings.warn(f"started anew, since it was lost: {stack.lab.lost}", stacklevel=1)
+        stack.revive()
+        clean(stack)
     before = drivers(stack.lab)
     yield stack
+    if stack.lab.lost:
+        return
     save_logs(stack, request.node)
     clean(stack)
     assert drivers(stack.lab) == before

@@ -144,6 +144,13 @@ class Stack:
         self.stop_agent()
         return self.start_agent(environment)
 
+    def revive(self) -> None:
+        """After the laboratory was lost: its power off and on, and an agent; its disks are those of a power cut."""
+        self.lab.power_cut()
+        self.lab.power_on()
+        self.install_agent()
+        self.start_agent()
+
     def stop(self) -> None:
         """End the controller; lab and control plane belong to whoever made them."""
         self.stop_controller()
@@ -217,6 +224,7 @@ class Stack:
         deadline = time.monotonic() + seconds
         while not test():
             if time.monotonic() > deadline:
+                self.lab.run("true", timeout=30)  # one that does not answer is the reason
                 raise StackError(f"not within {seconds:.0f} s: {what}\n{self.describe()}")
             if self._controller and self._controller.poll() is not None:
                 raise StackError(f"the controller ended:\n{self.controller_log.read_text()[-3000:]}")
