@@ -4,8 +4,6 @@ PY := .venv/bin/python
 export PYTHONPATH := operator
 # of tests/system, what runs beside its long story
 SHORT := tests/system/test_idle.py tests/system/test_faults.py tests/system/test_pools.py tests/system/test_nics.py
-# of tests/system, what boots a lab host of its own: before that of the long story is there
-OWN_HOST := tests/system/test_reboot.py
 UNIT := tests/core tests/reconcile tests/adapters tests/shell
 
 .PHONY: help setup parts demo test test-all chaos test-unit lint crds lock bench lab-shell clean
@@ -27,11 +25,11 @@ test: lint parts ## everything: lint, unit, control plane, lab host, whole syste
 	@mkdir -p build
 	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/lab $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
 	trap 'kill $$others' INT TERM; \
-	$(PY) -m pytest -m "not long" $(OWN_HOST) tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
+	$(PY) -m pytest -m "not long" tests/host tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
 
 test-all: test ## and what takes long: a Linux guest, a crash and a power cut at every boundary (about an hour)
-	@$(PY) -m pytest -m long tests/system --durations=20
+	@$(PY) -m pytest -m long tests/host tests/system --durations=20
 
 chaos: setup parts ## the long campaigns against crashes alone; the engine's state machine with many more examples
 	@HOSTDEV_EXAMPLES=3000 $(PY) -m pytest tests/reconcile/test_machine.py

@@ -48,9 +48,7 @@ def test_spawned_process_has_a_log_and_a_return_code(lab: LabHost) -> None:
     assert "ending" in process.log()
 
 
-def test_a_host_that_does_not_answer_is_told_with_its_processors(
-    lab: LabHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_does_not_answer_is_told_with_its_processors(lab: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "REPLY_GRACE", 1)
     lab.qmp.execute("stop")
     try:

@@ -17,6 +17,8 @@ from tests.lab.host import LabHost
 from tests.outcome import FAILED
 from tests.system.stack import REPOSITORY
 
+pytestmark = pytest.mark.lab
+
 PF_MAC, VFS = "52:54:00:10:00:01", 3
 GONE_MAC, GONE_ADDRESS = "52:54:00:10:00:99", "0000:7f:00.0"
 GUEST_MAC = "52:54:00:aa:00:01"
