@@ -1,4 +1,4 @@
-"""manifests/host/hostdev-sriov on a made-up sysfs; tests/system/test_reboot.py boots a host with it."""
+"""manifests/host/hostdev-sriov on a made-up sysfs; tests/host/test_reboot.py boots a host with it."""
 
 from __future__ import annotations
 
@@ -106,6 +106,7 @@ def test_the_file_that_the_agent_writes_is_understood(host: Host) -> None:
             network_name="pool",
             num_vfs=count,
             autoprobe=autoprobe,
+            link_up=True,
         )
         for mac, address, count, autoprobe in ((MAC, PF, 3, False), (None, OTHER, 5, None))
     )
@@ -205,7 +206,8 @@ BAD_LINES = [
     (f"- {OTHER}", "no number of VFs"),
     (f"- {OTHER} 2 2", "not 0, 1 or -"),
     (f"- {OTHER} 2", "not 0, 1 or -"),
-    (f"- {OTHER} 2 0 0", "more than four words"),
+    (f"- {OTHER} 2 0 1", "'1' is neither up nor -"),
+    (f"- {OTHER} 2 0 up 0", "more than five words"),
 ]
 
 
@@ -265,6 +267,29 @@ def test_while_udev_loads_drivers_a_pf_is_waited_for_until_the_deadline(host: Ho
     assert host.run(f"{MAC} {PF} 3 0") == 1
     assert ("no PCI network device" in host.output, "is not ready" in host.output) == (True, False)
     assert (0.8 if idle else 1) < host.seconds < 20
+
+
+def test_the_link_is_brought_up_if_it_is_wanted(host: Host) -> None:
+    host.pf()
+    flags = host.tree.device(PF) / "net/nic03/flags"
+    flags.write_text("0x1002\n")
+    for words in ("", " -"):  # without the word: as an older agent wrote it
+        assert host.run(f"{MAC} {PF} 7 0{words}") == 0
+        assert flags.read_text() == "0x1002\n"
+    assert host.run(f"{MAC} {PF} 7 0 up") == 0
+    assert flags.read_text() == "0x1003\n"
+    assert "nic03 is up" in host.output
+    os.utime(flags, (LONG_AGO, LONG_AGO))
+    assert host.run(f"{MAC} {PF} 7 0 up") == 0
+    assert flags.stat().st_mtime == LONG_AGO
+
+
+def test_a_link_that_cannot_be_brought_up_is_told_and_the_vfs_are_made(host: Host) -> None:
+    host.pf()
+    (host.tree.device(PF) / "net/nic03/flags").symlink_to("/sys/kernel/address_bits")  # 64: even, and not writable
+    assert host.run(f"{MAC} {PF} 7 0 up") == 1
+    assert f"PF {PF} ({MAC}): nic03 cannot be brought up: " in host.output
+    assert host.read("sriov_numvfs") == "7"
 
 
 def test_libvirt_waits_until_udev_has_named_the_pf(host: Host) -> None:

@@ -137,13 +137,14 @@ def test_a_vf_in_a_guest_keeps_the_kernel_from_returning(host: FakeHost) -> None
 
 def test_a_reboot_leaves_what_the_boot_unit_makes(host: FakeHost) -> None:
     host.start(WEB)
-    host.boot_file = "# comment\n52:54:00:10:00:01 0000:09:00.0 2 0\n"
+    host.boot_file = "# comment\n52:54:00:10:00:01 0000:09:00.0 2 0 up\n"
     host.reboot()
-    assert (len(host.sriov.vfs(NIC)), the_pf(host).up, the_pf(host).autoprobe) == (2, False, False)
+    assert (len(host.sriov.vfs(NIC)), the_pf(host).up, the_pf(host).autoprobe) == (2, True, False)
     assert (host.networks.look()[0].active, host.guests[WEB].live) == (True, None)
     assert the_pf(host).configs == dict.fromkeys(range(2), FRESH)
     host.reboot(unit=False)
-    assert (host.sriov.vfs(NIC), the_pf(host).autoprobe, host.networks.look()[0].active) == ([], True, False)
+    assert (host.sriov.vfs(NIC), the_pf(host).up, the_pf(host).autoprobe) == ([], False, True)
+    assert not host.networks.look()[0].active
 
 
 def test_an_interface_with_a_vf_of_its_own_gets_mac_and_vlan_and_no_other_device_can(host: FakeHost) -> None:

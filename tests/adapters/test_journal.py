@@ -134,7 +134,7 @@ def boot_lines(tmp_path: Path) -> list[str]:
     return (tmp_path / "state/sriov.conf").read_text().splitlines()[1:]
 
 
-LINE = "52:54:00:10:00:01 0000:01:00.0 7 0"
+LINE = "52:54:00:10:00:01 0000:01:00.0 7 0 -"
 
 
 def test_the_boot_file_follows_the_records(tmp_path: Path, journal: Journal) -> None:
@@ -142,9 +142,9 @@ def test_the_boot_file_follows_the_records(tmp_path: Path, journal: Journal) -> 
     journal.pools.save(pool())
     assert boot_lines(tmp_path) == [LINE]
     journal.pools.save(pool(OTHER_UID, pf=LONER, pf_mac=None, num_vfs=3, autoprobe=None))
-    assert boot_lines(tmp_path) == [f"- {LONER} 3 -", LINE]
+    assert boot_lines(tmp_path) == [f"- {LONER} 3 - -", LINE]
     journal.pools.drop(UID)
-    assert boot_lines(tmp_path) == [f"- {LONER} 3 -"]
+    assert boot_lines(tmp_path) == [f"- {LONER} 3 - -"]
     journal.pools.drop(OTHER_UID)
     assert boot_lines(tmp_path) == []
     assert (tmp_path / "state/sriov.conf").stat().st_mode & 0o077 == 0

@@ -30,15 +30,16 @@ def lines(*records: PoolRecord) -> list[str]:
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({}, f"{MAC} {NIC} 7 0"),
-        ({"autoprobe": True}, f"{MAC} {NIC} 7 1"),
-        ({"autoprobe": None}, f"{MAC} {NIC} 7 -"),
-        ({"pf_mac": None}, f"- {NIC} 7 0"),
-        ({"pf_mac": MAC.upper().replace("52", "AE")}, f"ae{MAC[2:]} {NIC} 7 0"),
-        ({"pf_mac": "52:54:00:10:00:01\n- 0000:00:00.0 1 1"}, f"- {NIC} 7 0"),
+        ({}, f"{MAC} {NIC} 7 0 -"),
+        ({"autoprobe": True}, f"{MAC} {NIC} 7 1 -"),
+        ({"autoprobe": None}, f"{MAC} {NIC} 7 - -"),
+        ({"link_up": True}, f"{MAC} {NIC} 7 0 up"),
+        ({"pf_mac": None}, f"- {NIC} 7 0 -"),
+        ({"pf_mac": MAC.upper().replace("52", "AE")}, f"ae{MAC[2:]} {NIC} 7 0 -"),
+        ({"pf_mac": "52:54:00:10:00:01\n- 0000:00:00.0 1 1"}, f"- {NIC} 7 0 -"),
     ],
 )
-def test_a_pf_is_one_line_of_four_words(more: dict[str, Any], line: str) -> None:
+def test_a_pf_is_one_line_of_five_words(more: dict[str, Any], line: str) -> None:
     assert lines(record(**more)) == [line]
 
 
@@ -49,13 +50,13 @@ def test_a_pf_whose_vfs_somebody_else_makes_is_left_out() -> None:
 def test_pools_of_one_pf_are_one_line_and_order_is_of_no_matter() -> None:
     other = record(OTHER_UID, name="more")
     third = record("c", name="third", pf=LONER, pf_mac=None)
-    expected = [f"- {LONER} 7 0", f"{MAC} {NIC} 7 0"]
+    expected = [f"- {LONER} 7 0 -", f"{MAC} {NIC} 7 0 -"]
     assert lines(record(), other, third) == lines(third, other, record()) == expected
 
 
 def test_pools_that_do_not_agree_keep_the_most_vfs() -> None:
     moved = record(OTHER_UID, pf=MATE, num_vfs=3, autoprobe=True)
-    assert lines(moved, record()) == lines(record(), moved) == [f"{MAC} {NIC} 7 0"]
+    assert lines(moved, record()) == lines(record(), moved) == [f"{MAC} {NIC} 7 0 -"]
 
 
 def test_a_pool_record_round_trips() -> None:
@@ -63,6 +64,7 @@ def test_a_pool_record_round_trips() -> None:
         autoprobe_before=True,
         network_uuid="44444444-4444-4444-8444-444444444444",
         adopted=True,
+        link_up=True,
         vfs_before=MappingProxyType({0: VfConfig(trust=False), 12: VfConfig("52:54:00:aa:bb:01", 0, min_tx_rate=0)}),
         sequence=9,
     )

@@ -98,11 +98,12 @@ class FakeSriov:
                 self.set_count(pf.address, 0)
         for line in boot_file.splitlines():
             if not line.startswith("#"):
-                mac, address, count, autoprobe = line.split()
+                mac, address, count, autoprobe, link = line.split()
                 found = next((pf for pf in self.pfs.values() if mac == pf.mac or address == str(pf.address)), None)
                 if found:
                     found.autoprobe = found.autoprobe if autoprobe == "-" else autoprobe == "1"
                     self.set_count(found.address, int(count))
+                    found.up = link == "up"
 
     def _vf(self, pf: FakePf, index: int) -> PciDevice:
         """As the 82576 has them: 128 functions behind the PF, every second one."""

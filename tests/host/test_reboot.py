@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.host.prepared import CONF, DROP_IN, PF_MAC, pf, prepare, rename_pf
 from tests.lab.guests import define, guest_xml, wait_for_guest
 from tests.lab.host import LabHost
 from tests.outcome import FAILED
@@ -19,45 +20,20 @@ from tests.system.stack import REPOSITORY
 
 pytestmark = pytest.mark.lab
 
-PF_MAC, VFS = "52:54:00:10:00:01", 3
+VFS = 3
 GONE_MAC, GONE_ADDRESS = "52:54:00:10:00:99", "0000:7f:00.0"
 GUEST_MAC = "52:54:00:aa:00:01"
-CONF = "/var/lib/hostdev-operator/sriov.conf"
 NETWORK = "<network><name>pool</name><forward mode='hostdev' managed='yes'><pf dev='{name}'/></forward></network>"
 INTERFACE = f"<interface type='network'><mac address='{GUEST_MAC}'/><source network='pool'/></interface>"
-# The host's network configuration, as any that is ready at network.target: it brings the PF up.
-NETWORK_UNIT = f"""[Unit]
-DefaultDependencies=no
-After=local-fs.target
-Wants=network.target
-Before=network.target
-
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c 'until n=$(grep -lx {PF_MAC} /sys/class/net/*/address); do sleep 1; done; \\
-    n=$${{n%/address}}; ip link set "$${{n##*/}}" up'
-
-[Install]
-WantedBy=multi-user.target
-"""
-# The emulated host is slower than any real one when the machine is busy.
-PATIENCE = "[Service]\nEnvironment=HOSTDEV_DEADLINE=280\nTimeoutStartSec=300\n"
-DROP_IN = "/etc/systemd/system/hostdev-sriov.service.d/test.conf"
-LINK_FILE = f"[Match]\nPermanentMACAddress={PF_MAC}\n[Link]\nName=uplink7\n"
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
     """A lab host with the unit, as docs/host.md installs it, and a pool's network and guest that start at boot."""
     with LabHost.boot(tmp_path_factory.mktemp("reboot"), systemd=True) as lab:
-        lab.put(REPOSITORY / "manifests/host/hostdev-sriov", "/usr/local/sbin/hostdev-sriov")
-        lab.put(REPOSITORY / "manifests/host/hostdev-sriov.service", "/etc/systemd/system/hostdev-sriov.service")
-        lab.write(DROP_IN, PATIENCE)
-        lab.write("/etc/systemd/system/host-network.service", NETWORK_UNIT)
-        lab.run("udevadm settle --timeout=120", timeout=150)
+        prepare(lab)
         name, address = pf(lab)
-        lab.write(CONF, f"# PFs\n{PF_MAC} {address} {VFS} 0\n")
-        lab.run("systemctl daemon-reload; systemctl enable host-network hostdev-sriov")
+        lab.write(CONF, f"# PFs\n{PF_MAC} {address} {VFS} 0 up\n")
         lab.run("systemctl start hostdev-sriov")
         lab.write("/tmp/pool.xml", NETWORK.format(name=name))
         lab.virsh("net-define", "/tmp/pool.xml")
@@ -73,14 +49,6 @@ def _logs_of_failures(host: LabHost, request: pytest.FixtureRequest) -> Iterator
     yield
     if request.node.stash.get(FAILED, False):
         host.collect_logs(REPOSITORY / "build" / "system-logs" / request.node.name)
-
-
-def pf(lab: LabHost) -> tuple[str, str]:
-    """The PF's netdev and PCI address now."""
-    file = lab.run(f"readlink -f $(grep -lx {PF_MAC} /sys/class/net/*/address)").stdout
-    # ends with 0000:01:00.0/net/NAME/address
-    address, _, name, _ = file.split("/")[-4:]
-    return name, address
 
 
 def property_of(lab: LabHost, unit: str, name: str) -> str:
@@ -128,8 +96,8 @@ def test_vfs_network_and_guest_are_back_after_a_reboot(host: LabHost) -> None:
 def test_a_pf_that_moved_gets_its_vfs_and_a_missing_one_stops_nothing(host: LabHost) -> None:
     """Power cut. The PF has another name and another address; another PF has been pulled out."""
     name, address = pf(host)
-    host.write(CONF, f"{GONE_MAC} {GONE_ADDRESS} 7 0\n{PF_MAC} {address} {VFS} 0\nnonsense\n")
-    host.write("/etc/systemd/network/10-uplink.link", LINK_FILE)
+    host.write(CONF, f"{GONE_MAC} {GONE_ADDRESS} 7 0\n{PF_MAC} {address} {VFS} 0 up\nnonsense\n")
+    rename_pf(host)
     host.run("sync")
     host.power_cut()
     early_port = "pcie-root-port,id=early,chassis=40,slot=40,bus=pcie.0,addr=0x0f"
@@ -157,7 +125,7 @@ def test_a_hang_in_the_kernel_does_not_keep_libvirtd_from_starting(host: LabHost
     _, address = pf(host)
     host.run("for d in $(virsh -q list --name); do virsh destroy $d; done")
     attribute = host.run(["readlink", "-f", f"/sys/bus/pci/devices/{address}/sriov_numvfs"]).stdout.strip()
-    host.write(CONF, f"{PF_MAC} {address} {VFS} 0\n")
+    host.write(CONF, f"{PF_MAC} {address} {VFS} 0 up\n")
     host.write(DROP_IN, "[Service]\nEnvironment=HOSTDEV_DEADLINE=5\n")
     host.run("systemctl daemon-reload; systemctl stop hostdev-sriov")
     frozen = "/var/tmp/frozen"

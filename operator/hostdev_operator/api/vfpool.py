@@ -245,6 +245,7 @@ class PoolRecordStatus(Model):
     autoprobe: bool | None = Field(
         default=None, description="sriov_drivers_autoprobe as it shall be; absent if it is left alone."
     )
+    link_up: bool = Field(default=False, description="Whether its netdev shall be up after a reboot.")
     network_name: NetworkName = Field(description="The libvirt network.")
     network_uuid: Uuid | None = Field(
         default=None, alias="networkUUID", description="Its UUID, once it was made or adopted."

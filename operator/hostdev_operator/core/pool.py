@@ -50,7 +50,8 @@ class PoolRecord:
     """Written and fsynced before the first change for a pool, removed after the last one was undone.
 
     ``num_vfs_before``, ``autoprobe_before`` (None: not changed) and ``up_before`` are the PF's from before any pool;
-    ``num_vfs`` and ``autoprobe`` what it shall have after a reboot (None: externally managed, or left alone).
+    ``num_vfs`` and ``autoprobe`` what it shall have after a reboot (None: externally managed, or left alone), and
+    ``link_up`` whether its netdev shall be brought up then.
     ``adopted``: the network was there before, and stays. ``vfs_before``: settings of VFs that were changed, by index.
     """
 
@@ -65,6 +66,7 @@ class PoolRecord:
     autoprobe_before: bool | None = None
     num_vfs: int | None = None
     autoprobe: bool | None = None
+    link_up: bool = False
     network_uuid: str | None = None
     adopted: bool = False
     vfs_before: Mapping[int, VfConfig] = field(default_factory=lambda: MappingProxyType({}))
@@ -91,6 +93,7 @@ class PoolRecord:
                 "autoprobeBefore": self.autoprobe_before,
                 "numVFs": self.num_vfs,
                 "autoprobe": self.autoprobe,
+                "linkUp": self.link_up,
                 "networkName": self.network_name,
                 "networkUUID": self.network_uuid,
                 "adopted": self.adopted,
@@ -120,6 +123,7 @@ class PoolRecord:
             autoprobe_before=data["autoprobeBefore"],
             num_vfs=data["numVFs"],
             autoprobe=data["autoprobe"],
+            link_up=data["linkUp"],
             network_uuid=data["networkUUID"],
             adopted=data["adopted"],
             vfs_before=MappingProxyType(vfs),

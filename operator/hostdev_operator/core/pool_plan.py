@@ -163,6 +163,7 @@ def _record(case: PoolCase, num_vfs: int | None) -> PoolRecord:
         autoprobe_before=next(probing, pf.autoprobe if _probing(case) else None),
         num_vfs=num_vfs,
         autoprobe=None if pf.autoprobe is None or spec.bind_host_driver else False,
+        link_up=spec.link_up,
         network_uuid=uid,
         adopted=adopted,
         vfs_before=_before(case, base),

@@ -26,6 +26,7 @@ def pool_record_status(record: PoolRecord) -> PoolRecordStatus:
         up_before=record.up_before,
         num_vfs=record.num_vfs,
         autoprobe=record.autoprobe,
+        link_up=record.link_up,
         network_name=record.network_name,
         network_uuid=record.network_uuid,
         adopted=record.adopted,
@@ -53,6 +54,7 @@ def pool_record_from_status(copy: PoolRecordStatus, uid: str, name: str) -> Pool
         autoprobe_before=copy.autoprobe_before,
         num_vfs=copy.num_vfs,
         autoprobe=copy.autoprobe,
+        link_up=copy.link_up,
         network_uuid=copy.network_uuid,
         adopted=copy.adopted,
         vfs_before={
