@@ -297,10 +297,13 @@ def test_libvirt_waits_until_udev_has_named_the_pf(host: Host) -> None:
     (host.tree.device(PF) / "net/nic03/ifindex").write_text("17\n")
     data = host.tree.root / "run/udev/data"
     data.mkdir(parents=True)
-    timer = threading.Timer(1.2, (data / "n17").touch)
-    timer.start()
-    assert host.run(f"{MAC} {PF} 3 0") == 0
-    assert 1.2 < host.seconds < 4
+    for renaming in (False, True):  # udev says so in its database before it does it
+        if renaming:
+            (data / "n17").write_text("I:1\nE:ID_RENAMING=1\n")
+        timer = threading.Timer(1.2, (data / "n17").write_text, ["I:1\nE:ID_PATH=pci\n"])
+        timer.start()
+        assert host.run(f"{MAC} {PF} 3 0") == 0
+        assert 1.2 < host.seconds < 4
     (data / "n17").unlink()  # the database has no entry, and udev has nothing to do
     assert host.run(f"{MAC} {PF} 3 0") == 0
     assert 4 < host.seconds < 20
