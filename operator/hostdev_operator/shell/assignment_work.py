@@ -68,7 +68,11 @@ class AssignmentWork:
 
     async def work(self, uid: str) -> Retry:
         """Bring the host to what it asks for, and report."""
-        body, known = await self.objects.current(uid)
+        try:
+            body, known = await self.objects.current(uid)
+        except ClusterError as error:
+            log.warning("%s: not read: %s", uid, error)
+            return Retry.BACKOFF
         if body is None:
             if known:
                 self._reconciler.forget(uid)

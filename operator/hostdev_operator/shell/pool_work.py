@@ -61,7 +61,11 @@ class PoolWork:
 
     async def work(self, uid: str) -> Retry:
         """Bring the host to what it asks for, and report."""
-        body, known = await self.objects.current(uid)
+        try:
+            body, known = await self.objects.current(uid)
+        except ClusterError as error:
+            log.warning("%s: not read: %s", uid, error)
+            return Retry.BACKOFF
         if body is None:
             if known:
                 self._reconciler.forget(uid)
@@ -94,8 +98,8 @@ class PoolWork:
                 await self._cluster.clear_status(body, _GIVEN_BACK)
                 self._host.boundary("pool release: cleared")
                 await self._tell(body, "Released", "VFs and network are given back", warning=False)
-            self.objects.doubt(obj.uid)
-            self._freed()
+                self.objects.doubt(obj.uid)
+                self._freed()  # once: it wakes this pool as well, which stays until the controller lets it go
             return
         old, new = _in_order(obj.status), _in_order(result.status)
         if new == old:
