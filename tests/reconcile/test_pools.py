@@ -176,3 +176,31 @@ def test_a_network_that_is_undefined_while_it_is_started_is_made_again() -> None
     assert ready(pools.run(node_pool())) == ("False", "PoolNotFound")
     pools.before = lambda _name: None
     assert ready(pools.run(node_pool())) == ("True", "PoolReady")
+
+
+def test_a_step_that_met_a_changing_host_is_tried_again_soon() -> None:
+    """It was held back for ever, and looked at each second, while nothing else changed."""
+    pools = Pools()
+    pools.host.fail("define_network", reasons.HOST_CHANGED)
+    first = pools.run(node_pool())
+    assert (ready(first), first.retry) == (("False", "HostChanged"), Retry.SOON)
+    assert ready(pools.run(node_pool())) == ("True", "PoolReady")
+
+
+def test_a_pool_that_has_a_record_says_so_to_an_api_server_that_was_restored() -> None:
+    """Else the controller would let the object go, and nothing would be given back."""
+    pools = Pools()
+    pools.run(node_pool())
+    pools.statuses.clear()
+    pools.restart()
+    first = pools.once(node_pool())
+    assert (first.claim, first.status.node_name) == (True, NODE)
+    assert ready(pools.once(node_pool())) == ("True", "PoolReady")
+
+
+def test_a_pool_that_is_refused_now_says_so_as_well() -> None:
+    pools = Pools()
+    pools.run(node_pool())
+    pools.statuses.clear()
+    pools.restart()
+    assert pools.once(node_pool(numVFs=99)).claim

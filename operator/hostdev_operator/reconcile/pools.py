@@ -149,13 +149,15 @@ class PoolReconciler:
                 answer = plan_pool(wish, host)
             if self._pf(wish, host) != pf:
                 return None
+            begins = bool(answer) and not isinstance(answer, Refusal)
+            # with a record the node has it already, though an API server that was restored does not know
+            if obj.status.node_name is None and (begins or obj.uid in host.pool_records):
+                return PoolResult(obj.status.model_copy(update={"node_name": obj.spec.node_name}), claim=True)
             if isinstance(answer, Refusal):
                 return self._result(obj, wish, host, Outcome(refused=answer))
             if not answer:
                 self._failures.forget(obj.uid)
                 return self._result(obj, wish, host, Outcome())
-            if obj.status.node_name is None:
-                return PoolResult(obj.status.model_copy(update={"node_name": obj.spec.node_name}), claim=True)
             host, outcome = self._carry_out(obj, wish, host, answer, "pool")
             if outcome:
                 return self._result(obj, wish, host, outcome)
@@ -175,6 +177,8 @@ class PoolReconciler:
             if error.reason is reasons.LIBVIRT_UNAVAILABLE:
                 raise
             outcome = Outcome(failed=Refusal(error.reason, error.message))
+            if error.reason is reasons.HOST_CHANGED:  # tried again soon, on what is there then
+                return self._looker.fresh(), outcome
             # what was tried, not what is left: if that differs, it is worth a try of its own
             self._failures.remember(obj.uid, (phase, obj.generation, actions), outcome)
             return self._looker.fresh(), outcome
