@@ -14,10 +14,12 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.actions import (
     Action,
     AddHostdev,
+    DropRecord,
     HostdevXml,
     NicXml,
     PlugHostdev,
     RemoveHostdev,
+    ReturnDriver,
     UnplugHostdev,
     WriteRecord,
 )
@@ -34,7 +36,7 @@ from hostdev_operator.core.sriov import VfConfig
 from tests.core.hosts import actions_of, carry_out, of, with_device, with_guest
 from tests.core.nics import FRESH, MAC, MAC2, PF, VF, VF2, nic_host, vf_intent, with_vf
 from tests.core.plans import ALIAS, refusal_of
-from tests.fakes.samples import DB, UID, WEB, wish
+from tests.fakes.samples import DB, UID, WEB, intent, wish
 
 PLAIN = PciAddress.parse("0000:06:00.0")
 GUEST_ADDRESS = PciAddress(0, 6, 0, 0)
@@ -393,3 +395,15 @@ def test_a_record_that_was_written_before_there_were_nics_is_read() -> None:
     assert old.pop("vf") is None
     assert Record.from_json(json.dumps(old)) == record
     assert record_from_status(record_status(record), UID, "default", "nic") == record
+
+
+def test_a_vf_whose_pf_came_to_be_a_pools_is_given_back_without_a_driver() -> None:
+    """With sriov_drivers_autoprobe 0 the kernel binds none to it: to wait for the recorded one would last for ever."""
+    start = with_device(nic_host(autoprobe=True), VF, driver="igbvf")
+    host = carry_out(actions_of(plan_assign(intent(VF, managed=False), start)), start)
+    identity = start.devices[VF].identity
+    assert actions_of(plan_release(UID, host))[-2:] == (ReturnDriver(VF, "igbvf", identity), DropRecord(UID))
+    later = replace(host, pfs=MappingProxyType({PF: replace(host.pfs[PF], autoprobe=False)}))
+    assert actions_of(plan_release(UID, later))[-2:] == (ReturnDriver(VF, None, identity), DropRecord(UID))
+    given_back = with_device(later, VF, driver=None)
+    assert kinds(actions_of(plan_release(UID, given_back))) == ["RemoveHostdev", "DropRecord"]

@@ -15,7 +15,7 @@ from .actions import (
 )
 from .checks import Refusal
 from .intent import ALIAS_PREFIX, REQUIRE_FREE, Wish
-from .model import Guest, Hostdev, Nic, Observation
+from .model import Guest, Hostdev, Nic, Observation, PciDevice
 from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
 from .plan import Plan, our_hostdevs
@@ -52,7 +52,11 @@ def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | R
             old = host.records[other]
             actions.append(WriteRecord(old.changed(old.address, (*old.members, *left))))
         inherited = {m for left in heirs.values() for m in left}
-        actions += [ReturnDriver(m.address, m.driver, m.identity) for m in members if m not in inherited]
+        actions += [
+            ReturnDriver(m.address, _driver_back(m, host.devices[m.address], host), m.identity)
+            for m in members
+            if m not in inherited
+        ]
         actions.append(DropRecord(uid))
     if actions and host.settings.paused:
         return Refusal(
@@ -84,9 +88,18 @@ def _is_to_be_returned(member: Member, uid: str, host: Observation) -> bool:
         return False
     return (
         not device.on_host_driver
-        and device.driver != member.driver
+        and device.driver != _driver_back(member, device, host)
         and not _claimed_by_other(device.address, uid, host)
     )
+
+
+def _driver_back(member: Member, device: PciDevice, host: Observation) -> str | None:
+    """What the host binds when it gets the device back.
+
+    The kernel binds no driver to a VF whose PF has sriov_drivers_autoprobe 0 by now, as a pool's has that came later.
+    """
+    pf = pf_of(device, host)
+    return None if pf is not None and pf.autoprobe is False else member.driver
 
 
 def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
