@@ -4,9 +4,9 @@ PY := .venv/bin/python
 export PYTHONPATH := operator
 # of tests/system, what runs beside its long story
 SHORT := tests/system/test_idle.py tests/system/test_faults.py tests/system/test_pools.py tests/system/test_nics.py
-UNIT := tests/core tests/reconcile tests/adapters tests/shell
+UNIT := tests/core tests/reconcile tests/adapters tests/shell tests/chaos
 
-.PHONY: help setup parts demo test test-all chaos test-unit lint crds lock bench lab-shell clean
+.PHONY: help setup parts demo test test-all chaos chaos-lab test-unit lint crds lock bench lab-shell clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,7 +31,10 @@ test: lint parts ## everything: lint, unit, control plane, lab host, whole syste
 test-all: test ## and what takes long: a Linux guest, a crash and a power cut at every boundary (about an hour)
 	@$(PY) -m pytest -m long tests/host tests/system --durations=20
 
-chaos: setup parts ## the long campaigns against crashes alone; the engine's state machine with many more examples
+chaos: setup ## random operations and faults on a made-up host (CHAOS_SECONDS, CHAOS_SEED, CHAOS_RUN, MUTANT)
+	@$(PY) -m tests.chaos
+
+chaos-lab: setup parts ## the long campaigns against crashes on the lab host; the engine's state machine, many more examples
 	@HOSTDEV_EXAMPLES=3000 $(PY) -m pytest tests/reconcile/test_machine.py
 	@$(PY) -m pytest -m long tests/system -k "sigkill or power_cut" --durations=20
 

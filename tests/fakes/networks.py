@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid as uuids
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ class FakeNetworks:
     def __init__(self, host: FakeHost) -> None:
         self._host = host
         self.by_name: dict[str, FakeNetwork] = {}
+        self.new_uuid: Callable[[], str] = lambda: str(uuids.uuid4())
 
     # -- for tests ----------------------------------------------------------------------------------------------------
 
@@ -91,7 +93,7 @@ class FakeNetworks:
         """Virsh net-define; the UUID is made up if none stands there."""
         tree = domain_xml.parse(xml)
         name = tree.findtext("name") or ""
-        uuid = tree.findtext("uuid") or str(uuids.uuid4())
+        uuid = tree.findtext("uuid") or self.new_uuid()
         for other in self.by_name.values():
             if (other.name == name) != (other.uuid == uuid):
                 words = f"network '{other.name}' already exists with uuid {other.uuid}"

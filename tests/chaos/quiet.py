@@ -1,0 +1,225 @@
+"""What must hold when no fault is left and time has passed: all is explained, told truly, and nothing goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hostdev_operator.core import reasons
+from hostdev_operator.core.conditions import READY
+from hostdev_operator.core.reasons import CATALOGUE
+from hostdev_operator.core.record import Record
+from hostdev_operator.ports import Body
+from tests.chaos.faults import heal
+from tests.chaos.invariants import Watch, is_as_it_was
+from tests.chaos.operations import OPERATIONS, delete_object
+from tests.chaos.samples import PF
+from tests.chaos.truth import PREFIX, Owned, endpoints, of_alias, on_host_driver, owned
+from tests.chaos.world import World
+from tests.fakes.host import FakeGuest, without_alias
+from tests.fakes.samples import LONER, NODE
+
+SETTLES = "the node comes to rest"
+NO_WRITES = "no API writes at idle"
+FEW_CALLS = "a bounded number of calls at idle"
+EXPLAINED = "each record has its object, or is told as an orphan"
+TRUTHFUL = "status says what is"
+NO_HALF = "a claim that failed is given back as a whole"
+WHY = "what is not ready says why, in words of the catalogue"
+RECOVERED = "what was no more than a fault is tried again"
+ALL_BACK = "everything is given back in the end"
+
+_IDLE_SECONDS = 95.0
+#: Three scans of the host, each of which reads it once, and reads it once more for the report.
+_IDLE_CALLS = 160
+#: Reasons that name a fault which is over.
+_PASSED = {str(r) for r in (reasons.LIBVIRT_UNAVAILABLE, reasons.STATE_DIRECTORY_FAILED, reasons.HOST_USE_UNKNOWN)}
+
+
+#: Reasons that leave a claim as it is though the guest has nothing of it: it is not known what would be given back.
+_STANDS = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.PAUSED)}
+
+
+async def settle(world: World) -> None:
+    """All is well again; time passes until nothing has happened for a minute."""
+    heal(world)
+    world.news()
+    for _ in range(14):
+        before = len(world.cluster.writes), world.changes
+        await asyncio.sleep(62.0)
+        if before == (len(world.cluster.writes), world.changes) and world.agent and not world.agent.dead:
+            return
+    world.violate(SETTLES, f"after 14 minutes: {world.cluster.writes[-4:]}, {world.host.calls[-4:]}")
+
+
+async def quiet(world: World, watch: Watch) -> None:
+    """No fault, no operation: what is, and that nothing happens."""
+    await settle(world)
+    writes, calls, changes = len(world.cluster.writes), world.calls, world.changes
+    await asyncio.sleep(_IDLE_SECONDS)
+    _check(world, NO_WRITES, len(world.cluster.writes) == writes, world.cluster.writes[writes:])
+    found = world.calls - calls
+    _check(world, FEW_CALLS, found <= _IDLE_CALLS and world.changes == changes, f"{found} calls in {_IDLE_SECONDS} s")
+    watch.after_step()
+    _records(world, watch)
+    for body in world.cluster.all("DeviceAssignment"):
+        _assignment(world, watch, body)
+    for body in world.cluster.all("NodeVFPool"):
+        _pool(world, body)
+    _device_host(world)
+
+
+def _check(world: World, invariant: str, holds: object, text: object) -> None:
+    world.checked[invariant] += 1
+    if not holds:
+        world.violate(invariant, str(text))
+
+
+def _records(world: World, watch: Watch) -> None:
+    status = world.cluster.get(NODE, None, "DeviceHost").get("status", {})
+    told = {o["uid"] for o in status.get("orphans", [])}
+    alive = {b["metadata"]["uid"] for b in world.cluster.all("DeviceAssignment")}
+    for uid in watch.records():
+        _check(world, EXPLAINED, (uid in alive) != (uid in told), f"record {uid}: alive {uid in alive}, told {told}")
+    _check(world, EXPLAINED, told <= set(watch.records()), f"orphans without a record: {told}")
+    pools = {b["metadata"]["uid"] for b in world.cluster.all("NodeVFPool")}
+    for uid in watch.pool_records():
+        _check(world, EXPLAINED, uid in pools or uid in world.lost, f"record of pool {uid}")
+
+
+def _ready(body: Body) -> tuple[bool, str, str]:
+    rows = {c["type"]: c for c in body.get("status", {}).get("conditions", [])}
+    row = rows.get(READY, {})
+    return row.get("status") == "True", row.get("reason", ""), row.get("message", "")
+
+
+def _condition(body: Body, kind: str) -> bool:
+    return any(c["type"] == kind and c["status"] == "True" for c in body.get("status", {}).get("conditions", []))
+
+
+def _assignment(world: World, watch: Watch, body: Body) -> None:
+    status, meta = body.get("status", {}), body["metadata"]
+    ready, reason, message = _ready(body)
+    name = f"{meta['name']} ({reason}: {message})"
+    _check(world, RECOVERED, reason not in _PASSED, name)
+    if not status.get("nodeName"):
+        _check(world, TRUTHFUL, not ready, f"{name} is not bound")
+        return
+    _check(world, WHY, ready or reason in CATALOGUE, name)
+    if "deletionTimestamp" in meta:
+        return
+    guest = world.host.guests.get(status.get("domainUUID", ""))
+    record = watch.records().get(meta["uid"])
+    config, live = (_has(guest, meta["uid"], record, live=live) if guest else () for live in (False, True))
+    told = status.get("guest") or {}
+    if guest:
+        _check(world, TRUTHFUL, told.get("persistent") == bool(config), f"{name}: persistent {told}, {config}")
+        _check(world, TRUTHFUL, told.get("live") == bool(live), f"{name}: live {told}, {live}")
+        _check(world, TRUTHFUL, told.get("active") == bool(guest.live), f"{name}: {told}")
+    device = (status.get("device") or {}).get("address")  # of another assignment's hand, perhaps: Attached all the same
+    runs_with = live or (guest and any(str(o.address) == device for o in owned(guest.live)))
+    _check(world, TRUTHFUL, runs_with or not _condition(body, "Attached"), f"{name}: Attached, the guest runs without")
+    _check(world, TRUTHFUL, meta["generation"] == status.get("observedGeneration"), f"{name}: an old generation")
+    if record and guest and not (config or live or ready):
+        group = endpoints(world.host, record.address)
+        held = [str(d.address) for d in group if not is_as_it_was(world.host, d)]
+        _check(world, NO_HALF, not held or reason in _STANDS, f"{name}: the guest has nothing, and {held} are held")
+    if ready:
+        _is_ready(world, watch, body, bool(config), name)
+
+
+def _has(guest: FakeGuest, uid: str, record: Record | None, *, live: bool) -> tuple[Owned, ...]:
+    """By alias; the device itself also by its address: its alias may be edited away (core/plan.py: our_hostdevs)."""
+    mine = record is not None and record.domain_uuid == guest.uuid
+    found = owned(guest.live if live else guest.config)
+    bare = (o for o in found if record and mine and o.address == record.address and not o.alias.startswith(PREFIX))
+    return (*of_alias(guest, uid, live=live), *bare)
+
+
+def _is_ready(world: World, watch: Watch, body: Body, configured: bool, name: str) -> None:  # noqa: FBT001
+    meta, status, spec = body["metadata"], body["status"], body["spec"]
+    _check(world, TRUTHFUL, configured or "domain" not in spec, f"{name}: Ready, and not in the persistent XML")
+    if "pool" in spec["source"]:
+        network = world.host.networks.by_name.get(spec["source"]["pool"]["name"])
+        _check(world, TRUTHFUL, network and network.live, f"{name}: Ready without its network")
+        return
+    record = watch.records().get(meta["uid"])
+    _check(world, TRUTHFUL, record and str(record.address) == status["device"]["address"], f"{name}: {record}")
+    if record:
+        group = endpoints(world.host, record.address)
+        ours = {record.address, *(record.targets if record.managed else ())} if "domain" in spec else set()
+        loose = [d for d in group if on_host_driver(d) and d.address not in ours]
+        _check(world, TRUTHFUL, group and not loose, f"{name}: Ready, and the host has {loose}")
+
+
+def _pool(world: World, body: Body) -> None:
+    ready, reason, message = _ready(body)
+    name = f"{body['metadata']['name']} ({reason}: {message})"
+    _check(world, RECOVERED, reason not in _PASSED, name)
+    if "deletionTimestamp" in body["metadata"] or not ready:
+        return
+    spec, host = body["spec"], world.host
+    vfs = host.sriov.vfs(PF)
+    network = host.networks.by_name.get(spec["poolName"])
+    _check(world, TRUTHFUL, len(vfs) == spec["numVFs"], f"{name}: Ready with {len(vfs)} of {spec['numVFs']} VFs")
+    _check(world, TRUTHFUL, network and network.live and network.autostart, f"{name}: Ready without its network")
+    told: dict[str, Any] = {v["address"]: v.get("driver") for v in body["status"].get("vfs", [])}
+    there = {str(v.address): v.driver for v in vfs if str(v.address) in told}
+    _check(world, TRUTHFUL, told == there, f"{name}: {told}, {there}")
+
+
+def _device_host(world: World) -> None:
+    status, host = world.cluster.get(NODE, None, "DeviceHost").get("status", {}), world.host
+    told = {d["address"]: d.get("driver") for d in status.get("devices", [])}
+    _check(world, TRUTHFUL, told == {str(a): d.driver for a, d in host.devices.items()}, f"devices: {told}")
+    guests = {(g["uuid"], g["name"], g["active"]) for g in status.get("guests", [])}
+    _check(world, TRUTHFUL, guests == {(g.uuid, g.name, bool(g.live)) for g in host.guests.values()}, f"{guests}")
+
+
+async def give_all_back(world: World, watch: Watch) -> None:
+    """The end of a run: guests are shut off, all objects are deleted, orphans are released. Nothing is left."""
+    heal(world)
+    host, cluster = world.host, world.cluster
+    if LONER not in host.devices:
+        OPERATIONS["put_card_in"].perform(world, other=False)
+    del host.uses[1:]
+    host.refused_by_vfio.clear()
+    for guest in list(host.guests.values()):
+        if guest.live:
+            host.stop(guest.uuid)
+    for kind in ("DeviceAssignment", "VFPool"):
+        for body in cluster.all(kind):
+            delete_object(world, body["metadata"]["name"], kind)
+    _take_out_lost_nics(world)
+    await settle(world)
+    orphans = sorted(watch.records())
+    world.asked_for |= set(orphans)
+    cluster.edit(NODE, {"releaseOrphans": orphans}, None, "DeviceHost")
+    await settle(world)
+    _nothing_is_left(world, watch)
+
+
+def _take_out_lost_nics(world: World) -> None:
+    """By hand (virsh edit). A NIC of a pool has no record: of one that is left only its pool tells (PoolInUse)."""
+    for guest in world.host.guests.values():
+        for alias in {o.alias for o in owned(guest.config) if o.network and o.alias.removeprefix(PREFIX) in world.lost}:
+            guest.config = without_alias(guest.config or "", alias)
+
+
+def _nothing_is_left(world: World, watch: Watch) -> None:
+    host = world.host
+    left = [b["metadata"]["name"] for k in ("DeviceAssignment", "NodeVFPool", "VFPool") for b in world.cluster.all(k)]
+    why = [_ready(b) for k in ("DeviceAssignment", "NodeVFPool") for b in world.cluster.all(k)]
+    _check(world, ALL_BACK, not left, f"objects: {left} {why}")
+    _check(world, ALL_BACK, not watch.records(), f"records: {sorted(watch.records())}")
+    lost = world.lost & set(watch.pool_records())
+    _check(world, ALL_BACK, set(watch.pool_records()) == lost, f"records of pools: {watch.pool_records()}")
+    strange = {str(a): d.driver for a, d in host.devices.items() if not is_as_it_was(host, d)}
+    _check(world, ALL_BACK, not strange, f"drivers: {strange}")
+    for guest in host.guests.values():
+        ours = [u for u in _uids(guest.config) if u not in world.lost]
+        _check(world, ALL_BACK, not ours, f"guest {guest.name} has {ours}")
+
+
+def _uids(text: str | None) -> list[str]:
+    return [o.alias.removeprefix(PREFIX)[:36] for o in owned(text) if o.alias.startswith(PREFIX)]
