@@ -8,6 +8,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.model import VFIO_DRIVER, Use
 from hostdev_operator.core.reasons import Retry
+from hostdev_operator.core.record import Record
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, count_boundaries, ready
@@ -366,3 +367,23 @@ def test_an_object_whose_status_makes_no_sense_can_be_deleted(host: FakeHost, en
     status = status.model_copy(update={"identity": status.identity.model_copy(update={"vendor_id": "nonsense"})})
     assert engine.reconciler.reconcile(replace(broken, status=status)).released
     assert host.state() == before
+
+
+def test_a_release_that_met_a_changing_host_is_tried_again(host: FakeHost, engine: Engine) -> None:
+    """It was held back for ever, and looked at each second, while nothing else changed."""
+    engine.run(assignment())
+    host.fail("remove_hostdev", reasons.HOST_CHANGED, after=True)
+    waiting = engine.run(assignment(deleting=True))
+    assert (ready(waiting), waiting.retry) == (("False", "HostChanged"), Retry.SOON)
+    assert engine.run(assignment(deleting=True)).released
+
+
+def test_an_orphan_that_met_a_changing_host_is_tried_again(host: FakeHost, engine: Engine) -> None:
+    engine.run(assignment())
+    record = Record.from_json(host.records[UID])
+    host.fail("remove_hostdev", reasons.HOST_CHANGED, after=True)
+    refusal = engine.reconciler.release_orphan(record)
+    assert refusal
+    assert refusal.reason is reasons.HOST_CHANGED
+    assert engine.reconciler.release_orphan(record) is None
+    assert host.records == {}

@@ -309,7 +309,7 @@ class AssignmentReconciler:
 
     def _after_failed_release(self, obj: Assignment, wish: Wish, failure: Refusal) -> Result:
         outcome = Outcome(failed=failure)
-        if failure.reason is reasons.LIBVIRT_UNAVAILABLE:
+        if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, wish, None, outcome)
         host = self._looker.fresh()
         plan = plan_release(obj.uid, host, live=wish.spec.detach == LIVE)

@@ -37,7 +37,7 @@ class OrphanReleaser:
         except HostError as error:
             log.warning("%s: orphan: %s: %s", record.owner, error.reason, error.message)
             failed = Refusal(error.reason, error.message)
-            if error.reason is not reasons.LIBVIRT_UNAVAILABLE:
+            if error.reason not in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
                 self._failures.remember(record.uid, _inputs(record, self._looker.fresh()), Outcome(failed=failed))
             return failed
         if waits is None:

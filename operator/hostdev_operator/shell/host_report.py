@@ -133,7 +133,7 @@ class HostReport:
                 refusal = await asyncio.to_thread(self._reconciler.release_orphan, record)
                 if refusal:
                     waits[record.uid] = f"{refusal.reason}: {refusal.message}"
-                    again = again or refusal.reason.retry is Retry.BACKOFF
+                    again = again or refusal.reason.retry in (Retry.BACKOFF, Retry.SOON)
                 else:
                     self._freed()  # its group is free for others
         if again:
