@@ -212,12 +212,13 @@ def second_agent(world: World) -> bool:
     return True
 
 
-def heal(world: World) -> None:
-    """No fault any more; those that did not strike are forgotten."""
+def heal(world: World, *, but_hung: bool = False) -> None:
+    """No fault any more; those that did not strike are forgotten. ``but_hung``: what hangs goes on to hang."""
     host = world.host
     host.heal()
-    host.blocked.clear()
-    host.blocked_pfs.clear()
+    if not but_hung:
+        host.blocked.clear()
+        host.blocked_pfs.clear()
     host.unknown_use = None
     world.disk.trouble = None
     world.kill_at = world.power_cut_at = None

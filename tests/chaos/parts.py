@@ -36,7 +36,8 @@ class ChaosHost(FakeHost):
     def change(self, call: str) -> Any:
         address = call.split()[1]
         if "driver" in call and PciAddress.parse(address) in self.blocked:
-            raise HostError(reasons.DETACH_BLOCKED, f"{call}: an earlier attempt has not returned yet")
+            reason = reasons.DETACH_BLOCKED if "detach" in call else reasons.REATTACH_BLOCKED
+            raise HostError(reason, f"{call}: an earlier attempt has not returned yet")
         try:
             with super().change(call):
                 yield

@@ -25,6 +25,8 @@ FEW_CALLS = "a bounded number of calls at idle"
 EXPLAINED = "each record has its object, or is told as an orphan"
 TRUTHFUL = "status says what is"
 NO_HALF = "a claim that failed is given back as a whole"
+HUNG_IS_NAMED = "who waits for a call that hangs names the device"
+OTHERS_GO_ON = "others go on while a call hangs"
 WHY = "what is not ready says why, in words of the catalogue"
 RECOVERED = "what was no more than a fault is tried again"
 ALL_BACK = "everything is given back in the end"
@@ -36,6 +38,7 @@ _IDLE_CALLS = 160
 _PASSED = {str(r) for r in (reasons.LIBVIRT_UNAVAILABLE, reasons.STATE_DIRECTORY_FAILED, reasons.HOST_USE_UNKNOWN)}
 
 
+_HUNG = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.REATTACH_BLOCKED)}
 #: Reasons that leave a claim as it is though the guest has nothing of it: it is not known what would be given back.
 _STANDS = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.PAUSED)}
 
@@ -52,8 +55,35 @@ async def settle(world: World) -> None:
     world.violate(SETTLES, f"after 14 minutes: {world.cluster.writes[-4:]}, {world.host.calls[-4:]}")
 
 
+async def _while_a_call_hangs(world: World, watch: Watch) -> None:
+    """Whoever waits for it names the device and says so; all the others are as they should be."""
+    heal(world, but_hung=True)
+    world.news()
+    await asyncio.sleep(62.0)
+    hung, records = {str(a) for a in world.host.blocked}, watch.records()
+    for body in world.cluster.all("DeviceAssignment") if hung else ():
+        ready, reason, message = _ready(body)
+        record = records.get(body["metadata"]["uid"])
+        waits = record is not None and any(str(m.address) in hung for m in record.members)
+        if reason in _HUNG:
+            _check(world, HUNG_IS_NAMED, any(address in message for address in hung), f"{hung}: {message}")
+        elif waits:
+            _check(world, HUNG_IS_NAMED, not ready or not _is_held_back(record, world), f"{hung}: {message}")
+        if not waits:
+            _check(world, OTHERS_GO_ON, reason not in _HUNG, f"{hung}: {message}")
+            _assignment(world, watch, body)
+
+
+def _is_held_back(record: Record | None, world: World) -> bool:
+    """Whether a device of an unmanaged claim is still the host's."""
+    there = [world.host.devices.get(m.address) for m in record.members] if record and not record.managed else []
+    return any(d is not None and on_host_driver(d) for d in there)
+
+
 async def quiet(world: World, watch: Watch) -> None:
     """No fault, no operation: what is, and that nothing happens."""
+    if world.host.blocked:
+        await _while_a_call_hangs(world, watch)
     await settle(world)
     writes, calls, changes = len(world.cluster.writes), world.calls, world.changes
     await asyncio.sleep(_IDLE_SECONDS)
