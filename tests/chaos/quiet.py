@@ -44,15 +44,22 @@ _STANDS = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.PAUSED)}
 
 
 async def settle(world: World) -> None:
-    """All is well again; time passes until nothing has happened for a minute."""
+    """All is well again; time passes until nothing has happened for a minute, and nobody waits to try again.
+
+    What fails for a reason that lasts is tried again for ever, each 5 minutes in the end: that is rest as well.
+    """
     heal(world)
     world.news()
+    still = False
     for _ in range(14):
         before = len(world.cluster.writes), world.changes
         await asyncio.sleep(62.0)
-        if before == (len(world.cluster.writes), world.changes) and world.agent and not world.agent.dead:
+        still = before == (len(world.cluster.writes), world.changes)
+        agent = world.agent if world.agent and not world.agent.dead else None
+        if still and agent and not agent.agent.queue._timers:
             return
-    world.violate(SETTLES, f"after 14 minutes: {world.cluster.writes[-4:]}, {world.host.calls[-4:]}")
+    if not still:
+        world.violate(SETTLES, f"after 14 minutes: {world.cluster.writes[-4:]}, {world.host.calls[-4:]}")
 
 
 async def _while_a_call_hangs(world: World, watch: Watch) -> None:
