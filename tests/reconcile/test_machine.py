@@ -316,6 +316,7 @@ class Life(RuleBasedStateMachine):
         self.host.heal()
         self.engine.crash_at = None
         self.engine.settings = Settings()
+        self.engine.restart()  # it tries again what failed for a reason that nothing on the host shows to be over
         for guest in list(self.host.guests.values()):
             if guest.live:
                 self.host.stop(guest.uuid)
