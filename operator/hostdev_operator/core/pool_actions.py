@@ -141,3 +141,5 @@ PoolAction = (
     | UndefineNetwork
     | DropPoolRecord
 )
+#: These touch nothing that anybody has.
+MAKES_NETWORK = (DefineNetwork, AutostartNetwork, StartNetwork)

@@ -12,7 +12,7 @@ from ..core.host_status import Trouble
 from ..core.model import Guest, Observation
 from ..ports import Host
 from .context import Context
-from .observe import observe, observe_again, observe_what_can_be
+from .observe import observe, observe_again, observe_libvirt_again, observe_what_can_be
 
 
 class Looker:
@@ -52,6 +52,11 @@ class Looker:
             known = self._still_good()
             return (known, False) if known else (self.fresh(), True)
 
+    def latest(self) -> Observation:
+        """The last look, however old: for what costs nothing if it is wrong by now."""
+        last = self._last
+        return last[2] if last else self.fresh()
+
     def _still_good(self) -> Observation | None:
         last = self._last
         return last[2] if last and last[1] == self._version() else None
@@ -80,6 +85,12 @@ class Looker:
         with self._keeping:
             self._done += 1
         return observe_again(self._host, self._context, before, touched(actions))
+
+    def after_networks(self, before: Observation) -> Observation:
+        """The same after a change of libvirt's networks alone."""
+        with self._keeping:
+            self._done += 1
+        return observe_libvirt_again(self._host, self._context, before)
 
     def what_can_be(self, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:
         """For reporting: a shared look, or, if that fails, what can be seen, with the guests as they were seen last."""

@@ -92,6 +92,21 @@ def observe_again(
     )
 
 
+def observe_libvirt_again(host: Host, context: Context, before: Observation) -> Observation:
+    """What a change of networks can have changed since a look: networks, and the guests on them. The rest as it was."""
+    libvirt = _ask_libvirt(host)
+    return replace(
+        before,
+        guests=libvirt.guests,
+        networks=MappingProxyType({n.name: n for n in libvirt.networks}),
+        pools=_pools(host, tuple(before.devices.values()), libvirt.networks),
+        pool_records=MappingProxyType(dict(host.pool_records.load())),
+        settings=context.settings(),
+        wishes=context.wishes(),
+        pool_wishes=context.pool_wishes(),
+    )
+
+
 def _pfs_again(host: Host, before: Observation, touched: frozenset[PciAddress] | None) -> Mapping[PciAddress, Pf]:
     """The settings of a VF change when a guest gets or loses it."""
     there = (before.devices.get(address) for address in touched or ())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
@@ -16,6 +14,7 @@ from ..core.kinds import network_lock, pf_lock
 from ..core.model import Observation
 from ..core.pci import PciAddress
 from ..core.pool import PoolWish
+from ..core.pool_actions import MAKES_NETWORK
 from ..core.pool_plan import PoolPlan, plan_pool
 from ..core.pool_published import pool_record_from_status
 from ..core.pool_release import plan_pool_release
@@ -66,6 +65,10 @@ class PoolResult:
     retry: Retry = Retry.ON_EVENT
 
 
+def _claim(obj: NodePool) -> PoolResult:
+    return PoolResult(obj.status.model_copy(update={"node_name": obj.spec.node_name}), claim=True)
+
+
 class PoolReconciler:
     """Brings the host to what pools ask for. Thread-safe.
 
@@ -87,11 +90,14 @@ class PoolReconciler:
         wish = obj.wish()
         try:
             self.take_up_record(obj)
-            for _ in range(_LOOKS):
-                host = self._looker.shared()[0]
-                pf = self._pf(wish, host)
-                with self._locked(wish, pf, host):
-                    result = self._release(obj, wish, pf) if obj.deleting else self._ensure(obj, wish, pf)
+            known = self._looker.latest()
+            if not obj.deleting and self._is_to_be_claimed(obj, plan_pool(wish, known), known):
+                return _claim(obj)  # an old look will do: nothing is changed before the next run
+            for number in range(_LOOKS):
+                # an old look will do for a start: the one under the locks tells whether they are the right ones
+                names = self._lock_names(wish, self._looker.shared()[0] if number else self._looker.latest())
+                with self._locks.hold(names):
+                    result = self._release(obj, wish, names) if obj.deleting else self._ensure(obj, wish, names)
                 if result:
                     return result
         except HostError as error:
@@ -122,13 +128,12 @@ class PoolReconciler:
 
     # -- locks ----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _locked(self, wish: PoolWish, pf: PciAddress | None, host: Observation) -> Iterator[None]:
+    def _lock_names(self, wish: PoolWish, host: Observation) -> frozenset[str]:
         """Nobody gets a VF of the PF, or a NIC of a network that hands them out, while they are changed."""
+        pf = self._pf(wish, host)
         sharing = {record.network_name for record in host.pool_records.values() if record.pf == pf}
-        names = {network_lock(name) for name in (wish.network_name, *sharing)}
-        with self._locks.hold(frozenset({*names, *((pf_lock(pf),) if pf else ())})):
-            yield
+        names = (network_lock(name) for name in (wish.network_name, *sharing))
+        return frozenset((*names, *((pf_lock(pf),) if pf else ())))
 
     def _pf(self, wish: PoolWish, host: Observation) -> PciAddress | None:
         record = host.pool_records.get(wish.uid)
@@ -139,20 +144,18 @@ class PoolReconciler:
 
     # -- the pool as asked ----------------------------------------------------------------------------------------
 
-    def _ensure(self, obj: NodePool, wish: PoolWish, pf: PciAddress | None) -> PoolResult | None:
-        """None if another PF is meant than the one that is locked."""
+    def _ensure(self, obj: NodePool, wish: PoolWish, locked: frozenset[str]) -> PoolResult | None:
+        """None if other locks are needed."""
         host, fresh = self._looker.shared()
         for _ in range(_ROUNDS):
             answer = plan_pool(wish, host)
             if not fresh and not isinstance(answer, Refusal) and answer:
                 host, fresh = self._looker.fresh(), True
                 answer = plan_pool(wish, host)
-            if self._pf(wish, host) != pf:
+            if not self._lock_names(wish, host) <= locked:
                 return None
-            begins = bool(answer) and not isinstance(answer, Refusal)
-            # with a record the node has it already, though an API server that was restored does not know
-            if obj.status.node_name is None and (begins or obj.uid in host.pool_records):
-                return PoolResult(obj.status.model_copy(update={"node_name": obj.spec.node_name}), claim=True)
+            if self._is_to_be_claimed(obj, answer, host):
+                return _claim(obj)
             if isinstance(answer, Refusal):
                 return self._result(obj, wish, host, Outcome(refused=answer))
             if not answer:
@@ -162,6 +165,14 @@ class PoolReconciler:
             if outcome:
                 return self._result(obj, wish, host, outcome)
         return self._restless(obj, wish, host)
+
+    def _is_to_be_claimed(self, obj: NodePool, answer: PoolPlan | Refusal, host: Observation) -> bool:
+        """Whether the API server must know first that this node has the pool.
+
+        With a record it has it already, though an API server that was restored does not know.
+        """
+        begins = not isinstance(answer, Refusal) and bool(answer)
+        return obj.status.node_name is None and (begins or obj.uid in host.pool_records)
 
     def _carry_out(
         self, obj: NodePool, wish: PoolWish, host: Observation, actions: PoolPlan, phase: str
@@ -183,6 +194,8 @@ class PoolReconciler:
             self._failures.remember(obj.uid, (phase, obj.generation, actions), outcome)
             return self._looker.fresh(), outcome
         self._host.boundary(f"{phase}: done")
+        if all(isinstance(action, MAKES_NETWORK) for action in actions):
+            return self._looker.after_networks(host), None
         return self._looker.fresh(), None
 
     def _restless(self, obj: NodePool, wish: PoolWish, host: Observation) -> PoolResult:
@@ -191,10 +204,10 @@ class PoolReconciler:
 
     # -- release --------------------------------------------------------------------------------------------------
 
-    def _release(self, obj: NodePool, wish: PoolWish, pf: PciAddress | None) -> PoolResult | None:
+    def _release(self, obj: NodePool, wish: PoolWish, locked: frozenset[str]) -> PoolResult | None:
         host = self._looker.fresh()
         for _ in range(_ROUNDS):
-            if self._pf(wish, host) != pf:
+            if not self._lock_names(wish, host) <= locked:
                 return None
             answer = plan_pool_release(obj.uid, host)
             if isinstance(answer, Refusal):
