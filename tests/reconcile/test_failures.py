@@ -63,6 +63,36 @@ def test_it_is_tried_again_when_an_input_has_changed(host: FakeHost, engine: Eng
     assert ready(engine.run(assignment())) == ("True", "Assigned")
 
 
+@pytest.mark.parametrize("call", ["detach_driver", "add_hostdev", "reattach_driver"])
+def test_what_changes_while_it_fails_is_worth_a_try(host: FakeHost, engine: Engine, call: str) -> None:
+    def start(now: str) -> None:
+        if now.startswith(call):
+            host.hook = lambda _call: None
+            host.start(WEB)
+
+    host.hook = start
+    host.fail("detach_driver" if call == "detach_driver" else "add_hostdev", reasons.NO_GUEST_PCI_SLOT)
+    assert ready(engine.run(assignment())) == ("False", "NoGuestPCISlot")
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
+def test_a_detach_that_returns_just_after_its_deadline_is_gone_on_from(host: FakeHost, engine: Engine) -> None:
+    host.hook = lambda call: host.bind(MATE, VFIO_DRIVER) if call.startswith("detach_driver") else None
+    host.fail("detach_driver", reasons.DETACH_BLOCKED)
+    assert ready(engine.run(assignment())) == ("False", "DetachBlocked")
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
+def test_a_detach_that_has_not_returned_is_waited_for(host: FakeHost, engine: Engine) -> None:
+    host.hook = lambda call: host.blocked.add(MATE) if call.startswith("detach_driver") else None
+    host.fail("detach_driver", reasons.DETACH_BLOCKED)
+    for _ in range(2):
+        assert ready(engine.run(assignment())) == ("False", "DetachBlocked")
+    host.hook = lambda _call: None
+    host.blocked.clear()
+    assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
 def test_a_reason_that_heals_with_time_is_tried_again_with_backoff(host: FakeHost, engine: Engine) -> None:
     before = host.state()
     host.fail("add_hostdev", reasons.LIBVIRT_ERROR, times=2)
@@ -343,6 +373,9 @@ def test_a_rollback_that_failed_is_tried_again(host: FakeHost, engine: Engine, r
     host.fail("reattach_driver", reason)
     first = engine.run(assignment())
     assert (ready(first), first.retry, UID in host.records) == (("False", "NoGuestPCISlot"), Retry.BACKOFF, True)
+    calls = len(host.calls)
+    engine.clock.seconds -= 1000.0  # at once, whatever run() adds
+    assert (engine.run(assignment()).status, len(host.calls)) == (first.status, calls)
     again = engine.run(assignment())
     assert (ready(again), host.state()) == (("False", "NoGuestPCISlot"), before)
 

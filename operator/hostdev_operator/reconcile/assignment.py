@@ -269,7 +269,10 @@ class AssignmentReconciler:
             host = self._looker.fresh()
             rolled_back = obj.uid not in host.records
         outcome = Outcome(failed=failure, rolled_back=rolled_back, undo=undo)
-        self._failures.remember(obj.uid, kind.inputs(intent, host), outcome)
+        # What was tried, not what is there now: what has changed meanwhile is worth a try of its own. What is still
+        # under way, or could not be undone, is held back as it is.
+        tried = host if undo or host.blocked else before
+        self._failures.remember(obj.uid, kind.inputs(intent, tried), outcome)
         return self._result(obj, wish, (intent, host), outcome)
 
     def _roll_back(self, wish: Wish, host: Observation, why: Refusal, *, live: bool) -> tuple[Refusal, Refusal | None]:
