@@ -8,6 +8,7 @@ from hostdev_operator.api.crd import KINDS, crd
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.host_status import Trouble, holder, host_status
 from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Platform, Pool
+from hostdev_operator.core.orphans import Orphan
 from hostdev_operator.core.settings import Settings
 from tests.core.hosts import PLATFORM, assigned, observation, with_device, with_guest
 from tests.fakes.samples import DB, LONER, MATE, NIC, PORT, UID, WEB
@@ -56,7 +57,7 @@ def test_devices_show_names_sriov_and_why_the_host_needs_them() -> None:
     base = with_device(observation(), NIC, total_vfs=7, num_vfs=2)
     base = with_device(base, MATE, physfn=NIC, vf_index=1)
     status = host_status(
-        base, {NIC: ("Intel", "82574L")}, (assigned().records[UID],), {UID: "GuestRunning: web"}, Trouble()
+        base, {NIC: ("Intel", "82574L")}, (Orphan(UID, assigned().records[UID]),), {UID: "GuestRunning: web"}, Trouble()
     )
     nic, mate = (next(d for d in status.devices if d.address == str(a)) for a in (NIC, MATE))
     assert (nic.vendor.name, nic.product.name, nic.class_) == ("Intel", "82574L", "0x020000")
@@ -64,14 +65,14 @@ def test_devices_show_names_sriov_and_why_the_host_needs_them() -> None:
     assert (nic.sriov.role, nic.sriov.total_vfs, nic.sriov.num_vfs) == ("PF", 7, 2)
     assert mate.sriov
     assert (mate.sriov.role, mate.sriov.pf, mate.sriov.index) == ("VF", str(NIC), 1)
-    assert [(o.uid, o.assignment, o.address, o.message) for o in status.orphans] == [
-        (UID, "default/nic", str(NIC), "GuestRunning: web")
+    assert [(o.uid, o.assignment, o.guest, o.address, o.message) for o in status.orphans] == [
+        (UID, "default/nic", "web", str(NIC), "GuestRunning: web")
     ]
     assert status.summary == "4 devices, 2 groups, 2 guests"
 
 
 def test_what_an_orphan_waits_for_fits_into_the_status() -> None:
-    status = host_status(observation(), {}, (assigned().records[UID],), {UID: "x" * 9000}, Trouble())
+    status = host_status(observation(), {}, (Orphan(UID, assigned().records[UID]),), {UID: "x" * 9000}, Trouble())
     limit = crd(KINDS[1])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     limit = limit["properties"]["orphans"]["items"]["properties"]["message"]["maxLength"]
     assert [len(o.message or "") for o in status.orphans] == [limit]

@@ -10,6 +10,7 @@ import pytest
 from hostdev_operator.core import reasons
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.model import VFIO_DRIVER
+from hostdev_operator.core.orphans import Orphan
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
@@ -203,14 +204,14 @@ def test_what_the_host_uses_between_two_runs_is_told_and_heals(host: FakeHost, e
 # -- orphans ---------------------------------------------------------------------------------------------------------
 
 
-def record_of(host: FakeHost) -> Record:
-    return Record.from_json(host.records[UID])
+def orphan(host: FakeHost) -> Orphan:
+    return Orphan(UID, Record.from_json(host.records[UID]))
 
 
 def test_an_orphan_is_given_back(host: FakeHost, engine: Engine) -> None:
     before = host.state()
     engine.run(assignment(managed=False))
-    assert engine.reconciler.release_orphan(record_of(host)) is None
+    assert engine.reconciler.release_orphan(orphan(host)) is None
     assert host.state() == before
 
 
@@ -220,47 +221,47 @@ def test_an_orphan_waits_for_its_running_guest_and_never_asks_it(host: FakeHost,
     engine.run(assignment(detach="Live"))
     host.calls.clear()
     for _ in range(2):
-        waits = engine.reconciler.release_orphan(record_of(host))
+        waits = engine.reconciler.release_orphan(orphan(host))
         assert waits
         assert waits.reason is reasons.GUEST_RUNNING
     assert host.calls == []
     host.stop(WEB)
-    assert engine.reconciler.release_orphan(record_of(host)) is None
+    assert engine.reconciler.release_orphan(orphan(host)) is None
     assert host.state() == before
 
 
 def test_an_orphan_waits_while_paused(host: FakeHost, engine: Engine) -> None:
     engine.run(assignment())
     engine.settings = PAUSED
-    waits = engine.reconciler.release_orphan(record_of(host))
+    waits = engine.reconciler.release_orphan(orphan(host))
     assert waits
     assert waits.reason is reasons.PAUSED
     engine.settings = Settings()
-    assert engine.reconciler.release_orphan(record_of(host)) is None
+    assert engine.reconciler.release_orphan(orphan(host)) is None
 
 
 def test_an_orphan_that_cannot_be_given_back_is_tried_again_after_a_while(host: FakeHost, engine: Engine) -> None:
     engine.run(assignment())
-    record = record_of(host)
+    left = orphan(host)
     host.native[MATE] = None
-    failed = engine.reconciler.release_orphan(record)
+    failed = engine.reconciler.release_orphan(left)
     assert failed
     assert failed.reason is reasons.BIND_FAILED
     calls = len(host.calls)
-    assert engine.reconciler.release_orphan(record) == failed
+    assert engine.reconciler.release_orphan(left) == failed
     assert len(host.calls) == calls
     host.native[MATE] = "snd_hda_intel"
     engine.clock.seconds += 1000.0
-    assert engine.reconciler.release_orphan(record) is None
+    assert engine.reconciler.release_orphan(left) is None
 
 
 def test_libvirt_away_leaves_an_orphan_as_it_is(host: FakeHost, engine: Engine) -> None:
     engine.run(assignment())
-    record = record_of(host)
+    left = orphan(host)
     host.down = True
-    failed = engine.reconciler.release_orphan(record)
+    failed = engine.reconciler.release_orphan(left)
     assert failed
     assert failed.reason is reasons.LIBVIRT_UNAVAILABLE
     assert UID in host.records
     host.heal()
-    assert engine.reconciler.release_orphan(record) is None
+    assert engine.reconciler.release_orphan(left) is None

@@ -57,8 +57,8 @@ class DeviceHostSpec(Model):
         tuple[Uid, ...], Field(max_length=1024, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = Field(
         default=(),
-        description="UIDs from status.orphans whose devices shall be given back. A UID whose assignment exists is"
-        " left alone.",
+        description="UIDs from status.orphans whose devices and NICs shall be given back. A UID whose assignment"
+        " exists is left alone.",
     )
 
 
@@ -162,11 +162,18 @@ class GuestEntry(Model):
 
 
 class OrphanEntry(Model):
-    """A record whose DeviceAssignment is gone from the API without a release; nothing is done by itself."""
+    """What a DeviceAssignment has left that is gone from the API without a release; nothing is done by itself."""
 
     uid: Annotated[str, Field(max_length=64)] = Field(description="UID of the assignment that is gone.")
-    assignment: Annotated[str, Field(max_length=320)] = Field(description="Its namespace/name.")
-    address: AddressText = Field(description="The device that is still claimed.")
+    assignment: Annotated[str, Field(max_length=320)] | None = Field(
+        default=None,
+        description="Its namespace/name; absent for a NIC of a pool, of which only the alias in the guest's XML tells.",
+    )
+    guest: GuestName | None = Field(default=None, description="The guest that it is for; absent for a reservation.")
+    address: AddressText | None = Field(
+        default=None,
+        description="The device that is still claimed; of a NIC of a pool the VF that the running guest has.",
+    )
     message: Annotated[str, Field(max_length=1024)] | None = Field(
         default=None, description="What its release (spec.releaseOrphans) waits for; absent if none was asked for."
     )
@@ -193,7 +200,8 @@ class DeviceHostStatus(Model):
         default=(), description="All guests, also those of virsh, virt-install and virt-manager."
     )
     orphans: Annotated[tuple[OrphanEntry, ...], Field(max_length=1024)] = Field(
-        default=(), description="Records whose assignment is gone from the API; their devices stay claimed."
+        default=(),
+        description="What assignments have left that are gone from the API: claimed devices, and NICs of pools.",
     )
 
 

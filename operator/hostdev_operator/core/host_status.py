@@ -21,8 +21,8 @@ from ..api.devicehost import (
 from . import reasons
 from .conditions import condition
 from .model import Guest, Observation, PciDevice, Platform, is_vfio
+from .orphans import Orphan
 from .pci import PciAddress
-from .record import Record
 
 #: Of an orphan's message in the CRD.
 MESSAGE_LIMIT = 1024
@@ -38,7 +38,7 @@ class Trouble:
 
 
 def host_status(
-    host: Observation, names: Names, orphans: tuple[Record, ...], waits: Mapping[str, str], trouble: Trouble
+    host: Observation, names: Names, orphans: tuple[Orphan, ...], waits: Mapping[str, str], trouble: Trouble
 ) -> DeviceHostStatus:
     """The status without times. ``names``: of vendors and products; ``waits``: what orphans to be released wait for."""
     devices = sorted(host.devices.values(), key=lambda d: d.address)
@@ -61,8 +61,14 @@ def host_status(
         ),
         guests=tuple(_guest(g) for g in sorted(host.guests, key=lambda g: g.name)),
         orphans=tuple(
-            OrphanEntry(uid=r.uid, assignment=r.owner, address=str(r.address), message=_cut(waits.get(r.uid)))
-            for r in orphans
+            OrphanEntry(
+                uid=o.uid,
+                assignment=o.record.owner if o.record else None,
+                guest=o.guest,
+                address=str(o.address) if o.address else None,
+                message=_cut(waits.get(o.uid)),
+            )
+            for o in orphans
         ),
     )
 

@@ -16,10 +16,10 @@ from ..core.kinds import kind_of
 from ..core.mac import with_accepted_mac
 from ..core.model import Observation
 from ..core.moves import has_left
+from ..core.orphans import Orphan
 from ..core.plan import Decision, Plan
 from ..core.published import record_from_status, seen_before
 from ..core.reasons import Retry
-from ..core.record import Record
 from ..core.release import plan_release, refused_unplug, rejected, release_inputs
 from ..ports import Host
 from .apply import apply
@@ -137,10 +137,10 @@ class AssignmentReconciler:
         self._gone.pop(uid, None)
         self._locks.forget(uid)
 
-    def release_orphan(self, record: Record) -> Refusal | None:
-        """Give back what a record without an assignment holds; a refusal says what it waits for."""
-        with self._locks.hold_for(record):
-            return self._orphans.release(record)
+    def release_orphan(self, orphan: Orphan) -> Refusal | None:
+        """Give back what has no assignment any more; a refusal says what it waits for."""
+        with self._locks.hold_for(orphan):
+            return self._orphans.release(orphan)
 
     def take_up_record(self, obj: Assignment) -> None:
         """A node that lost its state directory, or has an older copy, takes the published one; may raise HostError."""

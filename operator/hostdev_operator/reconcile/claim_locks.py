@@ -9,8 +9,8 @@ from ..core.intent import Goal, Wish, address_of
 from ..core.kinds import domain_lock, group_lock, kind_of, network_lock, pf_lock
 from ..core.model import Observation
 from ..core.nic_plan import made_network
+from ..core.orphans import Orphan
 from ..core.pci import PciAddress
-from ..core.record import Record
 from ..core.source import last_seen
 from ..ports import Host
 from .locks import NamedLocks
@@ -41,9 +41,12 @@ class ClaimLocks:
             yield
 
     @contextmanager
-    def hold_for(self, record: Record) -> Iterator[None]:
-        """Around the release of a record without an assignment."""
-        names = self._of_device(record.address, with_pf=record.vf is not None) | {domain_lock(record.domain_uuid)}
+    def hold_for(self, orphan: Orphan) -> Iterator[None]:
+        """Around the release of what has no assignment."""
+        names = frozenset(domain_lock(guest.uuid) for guest in orphan.guests)
+        record = orphan.record
+        if record:
+            names |= self._of_device(record.address, with_pf=record.vf is not None) | {domain_lock(record.domain_uuid)}
         with self._locks.hold(names):
             yield
 

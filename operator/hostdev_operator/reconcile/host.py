@@ -11,8 +11,8 @@ from ..core.conditions import stamp
 from ..core.errors import HostError
 from ..core.host_status import Names, Trouble, host_status
 from ..core.model import Guest, Observation
+from ..core.orphans import Orphan, foreign_nics, recorded_orphans
 from ..core.pci import PciAddress
-from ..core.record import Record
 from ..ports import Host
 from .looker import Looker
 
@@ -26,22 +26,32 @@ class HostReporter:
         self._names: dict[PciAddress, tuple[int, int, tuple[str | None, str | None]]] = {}
         self._guests: tuple[Guest, ...] | None = None
 
-    def orphans(self, alive: frozenset[str]) -> tuple[Record, ...]:
-        """The records without an assignment, of ``alive`` ones. HostError if the journal cannot be read."""
-        return tuple(r for uid, r in sorted(self._host.records.load().items()) if uid not in alive)
+    def foreign_nics(self, alive: frozenset[str]) -> frozenset[str]:
+        """UIDs in the aliases of NICs that no record and none of the node's assignments (``alive``) knows."""
+        seen, trouble = self._looker.what_can_be(self._guests or ())
+        return frozenset() if trouble.journal else frozenset(o.uid for o in foreign_nics(seen, alive))
+
+    def orphans(self, alive: frozenset[str], gone: frozenset[str]) -> tuple[Orphan, ...]:
+        """Records without an assignment, and NICs whose assignment is nowhere (``gone``)."""
+        return _orphans(self._looker.what_can_be(self._guests or ())[0], alive, gone)
 
     def status(
-        self, old: DeviceHostStatus, alive: frozenset[str] | None, waits: Mapping[str, str] = MappingProxyType({})
+        self,
+        old: DeviceHostStatus,
+        alive: frozenset[str] | None,
+        gone: frozenset[str] = frozenset(),
+        waits: Mapping[str, str] = MappingProxyType({}),
     ) -> DeviceHostStatus:
         """The status now. ``alive``: UIDs of the assignments that the API has for this node; None: not known yet.
 
-        ``waits``: UIDs of orphans that are to be released, and what for.
+        ``gone``: those of ``foreign_nics`` that no node has. ``waits``: UIDs of orphans that are to be released, and
+        what for.
         """
         seen, trouble = self._looker.what_can_be(self._guests or ())
         if trouble.libvirt is None:
             self._guests = seen.guests
             trouble = self._learn_names(seen, trouble)
-        orphans = tuple(r for uid, r in sorted(seen.records.items()) if alive is not None and uid not in alive)
+        orphans = _orphans(seen, alive, gone) if alive is not None else ()
         status = host_status(seen, self._known_names(), orphans, waits, trouble)
         stamped = stamp(status.conditions, old.conditions, self._host.clock.now(), None)
         # libvirt has not answered this agent yet: "no guests" would be a lie that the controller acts on
@@ -61,3 +71,8 @@ class HostReporter:
 
     def _known_names(self) -> Names:
         return {address: names for address, (_, _, names) in self._names.items()}
+
+
+def _orphans(host: Observation, alive: frozenset[str], gone: frozenset[str]) -> tuple[Orphan, ...]:
+    nics = (orphan for orphan in foreign_nics(host, alive) if orphan.uid in gone)
+    return (*recorded_orphans(host, alive), *nics)

@@ -95,8 +95,10 @@ class HostReport:
     async def report(self) -> None:
         """Once, if it differs from what was written before."""
         alive = self._alive()
-        waits = await self._release_orphans(alive) if alive is not None and self.settings.release_orphans else {}
-        status = await asyncio.to_thread(self._reporter.status, self._status, alive, waits)
+        gone = await self._gone(alive) if alive is not None else frozenset()
+        listed = alive is not None and self.settings.release_orphans
+        waits = await self._release_orphans(alive, gone) if alive is not None and listed else {}
+        status = await asyncio.to_thread(self._reporter.status, self._status, alive, gone, waits)
         if status != self._status or not self._written:
             self._status, self._written = status, True  # before the watch tells of it
             try:
@@ -120,19 +122,25 @@ class HostReport:
             await self._cluster.create(body)
             await self._cluster.apply_status(body, status, FIELD_MANAGER)
 
-    async def _release_orphans(self, alive: frozenset[str]) -> dict[str, str]:
+    async def _gone(self, alive: frozenset[str]) -> frozenset[str]:
+        """Of the NICs with an alias that no assignment of this node explains: those that none of all nodes does.
+
+        The host is looked at first: an assignment is older than its NIC, so the list that is asked for then has it.
+        """
+        foreign = await asyncio.to_thread(self._reporter.foreign_nics, alive)
+        if not foreign:
+            return foreign
+        return foreign - {body["metadata"]["uid"] for body in await self._cluster.objects("DeviceAssignment")}
+
+    async def _release_orphans(self, alive: frozenset[str], gone: frozenset[str]) -> dict[str, str]:
         """Give back what the administrator has listed; what each of the others waits for."""
         waits = {}
         again = False
-        try:
-            orphans = await asyncio.to_thread(self._reporter.orphans, alive)
-        except HostError:  # the report itself tells of it (JournalReady)
-            return {}
-        for record in orphans:
-            if record.uid in self.settings.release_orphans and await self._is_gone(record):
-                refusal = await asyncio.to_thread(self._reconciler.release_orphan, record)
+        for orphan in await asyncio.to_thread(self._reporter.orphans, alive, gone):
+            if orphan.uid in self.settings.release_orphans and await self._is_gone(orphan.record):
+                refusal = await asyncio.to_thread(self._reconciler.release_orphan, orphan)
                 if refusal:
-                    waits[record.uid] = f"{refusal.reason}: {refusal.message}"
+                    waits[orphan.uid] = f"{refusal.reason}: {refusal.message}"
                     again = again or refusal.reason.retry in (Retry.BACKOFF, Retry.SOON)
                 else:
                     self._freed()  # its group is free for others
@@ -140,8 +148,10 @@ class HostReport:
             asyncio.get_running_loop().call_later(_ORPHAN_RETRY_SECONDS, self.dirty.set)
         return waits
 
-    async def _is_gone(self, record: Record) -> bool:
-        """Asked, not believed: the record may be of an object that was made a moment ago."""
+    async def _is_gone(self, record: Record | None) -> bool:
+        """Asked, not believed: the record may be of an object that was made a moment ago. Of NICs it was asked."""
+        if record is None:
+            return True
         now = await self._cluster.get("DeviceAssignment", record.name, record.namespace)
         return now is None or now["metadata"]["uid"] != record.uid
 
