@@ -207,6 +207,17 @@ def test_of_two_ports_in_one_function_the_first_is_meant(kernel: Kernel, below: 
     assert netdev(kernel) == "aaa"
 
 
+def test_the_port_of_a_bond_is_known_by_the_mac_that_it_had_before(kernel: Kernel, below: SriovKernel) -> None:
+    """As the host's boot script knows it; one that was set otherwise is not known by its MAC."""
+    below.tree.mac("eth3", "52:54:00:99:99:99", 3)
+    assert [pf.mac for pf in kernel.pfs()] == [None]
+    (below.folder / "net/eth3/bonding_slave").mkdir()
+    (below.folder / "net/eth3/bonding_slave/perm_hwaddr").write_text("52:54:00:10:00:01\n")
+    assert [pf.mac for pf in kernel.pfs()] == ["52:54:00:10:00:01"]
+    below.make(1)
+    assert [d.pf_mac for d in kernel.devices() if d.physfn] == ["52:54:00:10:00:01"]
+
+
 def test_what_stands_for_a_vf_in_a_switchdev_is_not_the_pf(kernel: Kernel, below: SriovKernel) -> None:
     below.netdev("aaa", ifindex="8")
     below.tree.mac("aaa", "0e:00:00:00:00:01", 1)

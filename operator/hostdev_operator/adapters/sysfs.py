@@ -13,7 +13,7 @@ from threading import Lock
 
 from ..core.model import PciDevice, Role
 from ..core.pci import PciAddress
-from .files import absolute, exists, inode, link_name, listing, opened, read_text, resolve
+from .files import absolute, exists, inode, link_name, listing, opened, read_text, resolve, text_if_any
 from .pci_serial import nvme_serial, serial_number, vpd_serial
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
@@ -345,11 +345,23 @@ def _serial(path: str, facts: _Facts, known: _Object) -> tuple[str | None, str |
 
 
 def permanent_mac(net: str) -> str | None:
-    """The MAC of a PF's interface as its maker gave it (addr_assign_type 0); of several the smallest: names change."""
+    """The MAC of a PF's interface as its maker gave it; of several the smallest: names change.
+
+    It is the current one (addr_assign_type 0), or the one that the port of a bond had before (kernel:
+    drivers/net/bonding/bond_sysfs_slave.c): what the host's boot script can read as well. rtnetlink's IFLA_PERM_ADDRESS
+    would tell more, but the script could not find a PF by it, and asking waits for rtnetlink's lock.
+    """
     found = []
     with suppress(OSError):
         for name in listing(net):
             with suppress(OSError):
-                if read_text(f"{net}/{name}/addr_assign_type") == "0":
-                    found.append(read_text(f"{net}/{name}/address").lower())
+                found.append(_permanent_mac(f"{net}/{name}").lower())
     return min((mac for mac in found if _MAC.fullmatch(mac) and mac.strip("0:")), default=None)
+
+
+def _permanent_mac(netdev: str) -> str:
+    """Empty if it cannot be told; OSError if the netdev is gone."""
+    before = text_if_any(f"{netdev}/bonding_slave/perm_hwaddr")
+    if before:
+        return before
+    return read_text(f"{netdev}/address") if read_text(f"{netdev}/addr_assign_type") == "0" else ""
