@@ -11,7 +11,8 @@ from tests.cluster.controlplane import ControlPlane
 
 AGENT, CONTROLLER = "hostdev-agent", "hostdev-controller"
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
-READ = {"get", "list", "watch"}
+WATCH = {"list", "watch"}
+READ = {"get"} | WATCH
 OURS = "hostdev.dev"
 
 #: Who, API group, resource, and the verbs that are allowed; all others are not.
@@ -30,13 +31,13 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (AGENT, "", "secrets", set()),
     (CONTROLLER, OURS, "deviceassignments", READ | {"patch"}),
     (CONTROLLER, OURS, "deviceassignments/status", {"patch"}),
-    (CONTROLLER, OURS, "devicehosts", READ),
+    (CONTROLLER, OURS, "devicehosts", WATCH),
     (CONTROLLER, OURS, "devicehosts/status", set()),
-    (CONTROLLER, OURS, "vfpools", READ | {"patch"}),
+    (CONTROLLER, OURS, "vfpools", WATCH | {"patch"}),
     (CONTROLLER, OURS, "vfpools/status", {"patch"}),
-    (CONTROLLER, OURS, "nodevfpools", READ | {"create", "delete", "patch"}),
+    (CONTROLLER, OURS, "nodevfpools", WATCH | {"create", "delete", "patch"}),
     (CONTROLLER, OURS, "nodevfpools/status", set()),
-    (CONTROLLER, "", "nodes", READ),
+    (CONTROLLER, "", "nodes", WATCH),
     (CONTROLLER, "events.k8s.io", "events", {"create"}),
     (CONTROLLER, "", "pods", set()),
     (CONTROLLER, "", "secrets", set()),

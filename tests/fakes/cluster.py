@@ -22,7 +22,7 @@ _VERBS = {
     "objects": (("list",), ""),
     "create": (("create",), ""),
     "replace": (("patch",), ""),
-    "delete": (("get", "delete"), ""),
+    "delete": (("delete",), ""),
     "apply_status": (("patch",), "/status"),
     "clear_status": (("patch",), "/status"),
     "set_finalizers": (("patch",), ""),

@@ -24,7 +24,7 @@ from ..ports import Body, ClusterError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_NOT_FOUND, _CONFLICT = 404, 409
+_NOT_FOUND = 404
 #: The API server itself closes connections that are idle for 90 s.
 _KEPT_SECONDS = 60.0
 _NOTE_LIMIT = 1024
@@ -107,18 +107,21 @@ class KubeCluster:
         return _body(await _answer(call))
 
     async def delete(self, body: Body) -> None:
-        """The version is compared first, as lightkube sends no preconditions with a deletion."""
-        meta = body["metadata"]
-        now = await self.get(body["kind"], meta["name"], meta.get("namespace"))
-        if now is None:
-            return
-        if now["metadata"]["resourceVersion"] != meta["resourceVersion"]:
-            raise ClusterError(_CONFLICT, f"{body['kind']} {meta['name']} has changed; it is not deleted now")
+        """With preconditions, which the server compares in the same transaction."""
         try:
-            await _answer(self._client.delete(_KINDS[body["kind"]], meta["name"], **_where_is(body)))
+            await _answer(self._delete(body))
         except ClusterError as error:
             if error.code != _NOT_FOUND:
                 raise
+
+    async def _delete(self, body: Body) -> None:
+        """Lightkube's own delete sends no DeleteOptions: this is what it does, with them."""
+        meta = body["metadata"]
+        client = self._client._client  # noqa: SLF001 - the part of lightkube that makes requests
+        request = client.prepare_request("delete", _KINDS[body["kind"]], name=meta["name"], **_where_is(body))
+        preconditions = {name: meta[name] for name in ("uid", "resourceVersion")}
+        request.data = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        client.handle_response("delete", await client.send(client.build_adapter_request(request)), request)
 
     async def apply_status(self, body: Body, status: Body, manager: str) -> Body:
         """The resource version in the manifest makes it a conflict if anything has changed since.
