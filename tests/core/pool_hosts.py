@@ -25,6 +25,7 @@ from hostdev_operator.core.pool_actions import (
     DefineNetwork,
     DropPoolRecord,
     PoolAction,
+    ReturnVf,
     SetAutoprobe,
     SetLink,
     SetVfCount,
@@ -37,9 +38,10 @@ from hostdev_operator.core.pool_plan import plan_pool
 from hostdev_operator.core.pool_release import plan_pool_release
 from hostdev_operator.core.pool_use import on_network, taken
 from hostdev_operator.core.sriov import Pf, VfConfig
-from tests.core.hosts import guest, observation
+from tests.core.hosts import guest, observation, with_device
 from tests.fakes.samples import DB, device
 
+VF_DRIVER = "igbvf"
 PF = PciAddress.parse("0000:01:00.0")
 PF2 = PciAddress.parse("0000:02:00.0")
 POOL, OTHER = "pool-uid-1", "pool-uid-2"
@@ -72,7 +74,7 @@ def with_vfs(host: Observation, pf: PciAddress, count: int) -> Observation:
     """All VFs of the PF gone, then so many made."""
     devices = {a: d for a, d in host.devices.items() if d.physfn != pf}
     devices[pf] = replace(devices[pf], num_vfs=count)
-    driver = "igbvf" if host.pfs[pf].autoprobe else None
+    driver = VF_DRIVER if host.pfs[pf].autoprobe else None
     devices |= {vf.address: vf for vf in (virtual(pf, i, driver) for i in range(count))}
     return with_pf(replace(host, devices=MappingProxyType(devices)), pf, vfs=dict.fromkeys(range(count), FRESH))
 
@@ -285,6 +287,8 @@ def _perform(action: PoolAction, host: Observation) -> Observation:  # noqa: PLR
             return _set_count(host, pf, count, identity)
         case ConfigureVf(pf, index, config):
             return _configure(host, pf, index, config)
+        case ReturnVf(address, identity):
+            return _return(host, address, identity)
         case _:
             return _on_network(action, host)
 
@@ -308,6 +312,15 @@ def _set_count(host: Observation, pf: PciAddress, count: int, identity: object) 
         assert not (one.active and one.addresses & addresses), "a guest could take a VF meanwhile"
     assert not host.settings.paused
     return with_vfs(host, pf, count)
+
+
+def _return(host: Observation, address: PciAddress, identity: object) -> Observation:
+    vf = host.devices[address]
+    assert (identity, vf.driver) == (vf.identity, None)
+    assert taken([vf], host) == (), "what is in use is not touched"
+    assert vf.physfn
+    assert host.pfs[vf.physfn].autoprobe, "the kernel would bind nothing"
+    return with_device(host, address, driver=VF_DRIVER)
 
 
 def _configure(host: Observation, pf: PciAddress, index: int, config: VfConfig) -> Observation:

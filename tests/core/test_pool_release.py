@@ -8,12 +8,13 @@ import pytest
 
 from hostdev_operator.core import reasons
 from hostdev_operator.core.checks import Refusal
-from hostdev_operator.core.model import Observation, Use
+from hostdev_operator.core.model import VFIO_DRIVER, Observation, Use
 from hostdev_operator.core.network import NetworkDefinition
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.pool_actions import (
     ConfigureVf,
     DropPoolRecord,
+    ReturnVf,
     SetAutoprobe,
     SetLink,
     SetVfCount,
@@ -26,6 +27,7 @@ from hostdev_operator.core.pool_release import plan_pool_release
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.core.sriov import VfConfig
+from tests.core.hosts import with_device
 from tests.core.pool_hosts import (
     FRESH,
     OTHER,
@@ -49,7 +51,7 @@ from tests.core.pool_hosts import (
     with_vfs,
     without_network,
 )
-from tests.fakes.samples import WEB, wish
+from tests.fakes.samples import DB, WEB, wish
 
 OWN = network_uuid(POOL)
 IDENTITY = physical().identity
@@ -104,6 +106,24 @@ def test_settings_are_given_back_where_the_vfs_stay() -> None:
     host = made(sriov_host(4), pool(vfSettings={"trust": True}, pf={"name": "ens1", "vfs": "3-3"}))
     host = carry_out(plan(host), deleted(host))  # type: ignore[arg-type]
     assert plan(host) == (ConfigureVf(PF, 3, VfConfig(trust=False)), SetAutoprobe(PF, True), DropPoolRecord(POOL))
+
+
+def test_vfs_that_stay_get_their_drivers_back_from_before_there_was_no_probing() -> None:
+    host = made(sriov_host(4), pool())
+    for vf in VFS[1:]:  # libvirt has given them back after a guest, and the kernel has bound none
+        host = with_device(host, vf, driver=None)
+    host = has_plain(with_device(host, VFS[2], driver=VFIO_DRIVER), WEB, VFS[2], running=True)
+    host = has_plain(host, DB, VFS[3])
+    host = carry_out(plan(host), deleted(host))  # type: ignore[arg-type]
+    lost = host.devices[VFS[1]]
+    assert plan(host) == (SetAutoprobe(PF, True), ReturnVf(VFS[1], lost.identity), DropPoolRecord(POOL))
+
+
+def test_where_there_was_no_probing_before_no_vf_gets_a_driver() -> None:
+    start = with_pf(sriov_host(), PF, autoprobe=False)
+    host = made(with_vfs(start, PF, 4), pool())
+    host = carry_out(plan(host), deleted(host))  # type: ignore[arg-type]
+    assert plan(host) == (DropPoolRecord(POOL),)
 
 
 def test_an_adopted_network_stays_and_so_may_its_guests() -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from hostdev_operator.core import reasons
+from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Retry
+from hostdev_operator.core.record import Member, Record
 from hostdev_operator.core.settings import Settings
-from tests.fakes.samples import NODE, WEB
+from tests.fakes.samples import NODE, UID, WEB
 from tests.reconcile.pool_running import PF, Pools, count_boundaries, message, node_pool, ready
 
 ADDRESS = PciAddress.parse(PF)
@@ -204,3 +206,48 @@ def test_a_pool_that_is_refused_now_says_so_as_well() -> None:
     pools.statuses.clear()
     pools.restart()
     assert pools.once(node_pool(numVFs=99)).claim
+
+
+def with_vfs_that_lost_their_drivers() -> Pools:
+    """4 VFs with drivers were there before the pool; while it is there, a guest had two of them."""
+    pools = Pools()
+    pools.host.sriov.set_count(ADDRESS, 4)
+    pools.run(node_pool())
+    for vf in pools.host.sriov.vfs(ADDRESS)[:2]:
+        pools.host.bind(vf.address, None)
+    return pools
+
+
+def test_vfs_that_lost_their_drivers_meanwhile_get_them_back() -> None:
+    pools = with_vfs_that_lost_their_drivers()
+    deleted(pools)
+    assert [vf.driver for vf in pools.host.sriov.vfs(ADDRESS)] == ["igbvf"] * 4
+
+
+def test_a_vf_that_somebody_has_by_now_is_not_returned_to_the_host() -> None:
+    pools = with_vfs_that_lost_their_drivers()
+    first, second = (vf.address for vf in pools.host.sriov.vfs(ADDRESS)[:2])
+
+    def take(name: str) -> None:
+        if f"before: give {first} back" in name:
+            pools.host.bind(first, VFIO_DRIVER)
+        if f"before: give {second} back" in name:
+            device = pools.host.devices[second]
+            member = Member(second, device.identity, None)
+            taken = Record(UID, "default", "other", second, None, None, managed=False, members=(member,))
+            pools.host.records[UID] = taken.to_json()
+
+    pools.before = take
+    deleted(pools)
+    assert [vf.driver for vf in pools.host.sriov.vfs(ADDRESS)] == [VFIO_DRIVER, None, "igbvf", "igbvf"]
+    assert not [call for call in pools.host.calls if call.startswith("reattach_driver")]
+
+
+def test_a_vf_that_does_not_come_back_keeps_the_record() -> None:
+    pools = with_vfs_that_lost_their_drivers()
+    pools.host.fail("reattach_driver", reasons.REATTACH_BLOCKED)
+    result = pools.run(node_pool(deleting=True))
+    assert (ready(result), result.retry, result.released) == (("False", "ReattachBlocked"), Retry.BACKOFF, False)
+    assert pools.host.pool_records
+    deleted(pools)
+    assert [vf.driver for vf in pools.host.sriov.vfs(ADDRESS)] == ["igbvf"] * 4

@@ -67,6 +67,17 @@ class ConfigureVf:
 
 
 @dataclass(frozen=True)
+class ReturnVf:
+    """nodedev-reattach of a VF that nobody has and that has no driver: the kernel binds one, if it knows any."""
+
+    address: PciAddress
+    identity: Identity
+
+    def __str__(self) -> str:
+        return f"give {self.address} back to its host driver"
+
+
+@dataclass(frozen=True)
 class DefineNetwork:
     """net-define: the persistent definition is replaced; a started network goes on as it is."""
 
@@ -134,6 +145,7 @@ PoolAction = (
     | SetVfCount
     | SetLink
     | ConfigureVf
+    | ReturnVf
     | DefineNetwork
     | StartNetwork
     | AutostartNetwork

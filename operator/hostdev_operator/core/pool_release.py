@@ -15,6 +15,7 @@ from .pool_actions import (
     ConfigureVf,
     DropPoolRecord,
     PoolAction,
+    ReturnVf,
     SetAutoprobe,
     SetLink,
     SetVfCount,
@@ -26,7 +27,7 @@ from .pool_checks import blocked, spared, vf_users
 from .pool_network import siblings
 from .pool_plan import PoolPlan
 from .pool_source import recorded_pf
-from .pool_use import defined_with, listed, on_network, taken
+from .pool_use import defined_with, listed, on_network, taken, users
 from .sriov import Pf, VfConfig
 
 
@@ -137,9 +138,23 @@ def _pf_steps(record: PoolRecord, pf: PciDevice, host: Observation, count_differ
         steps.append(SetAutoprobe(pf.address, record.autoprobe_before))
     if count_differs:
         steps.append(SetVfCount(pf.address, record.num_vfs_before, pf.identity))
+    else:
+        steps += _drivers(record, pf, host)
     if now.up and not record.up_before and not host.uses_of(pf.address) and not taken(host.vfs(pf.address), host):
         steps.append(SetLink(pf.address, False))
     return tuple(steps)
+
+
+def _drivers(record: PoolRecord, pf: PciDevice, host: Observation) -> list[PoolAction]:
+    """For VFs that stay, and have lost their driver to a guest while there was no probing: none came back after it.
+
+    One without a driver from before gets one, too, if the kernel knows any: so it would have with the probing that
+    there was. What a guest has now gets its driver when the guest is off.
+    """
+    if record.autoprobe_before is not True:
+        return []
+    idle = (vf for vf in host.vfs(pf.address) if vf.driver is None and not users(vf, host))
+    return [ReturnVf(vf.address, vf.identity) for vf in idle]
 
 
 def _lacking(vf: PciDevice, record: PoolRecord, host: Observation) -> VfConfig:

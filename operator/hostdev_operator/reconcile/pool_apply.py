@@ -17,6 +17,7 @@ from ..core.pool_actions import (
     DefineNetwork,
     DropPoolRecord,
     PoolAction,
+    ReturnVf,
     SetAutoprobe,
     SetLink,
     SetVfCount,
@@ -50,6 +51,15 @@ def _set_vf_count(action: SetVfCount, host: Host) -> None:
     host.devices.set_num_vfs(action.pf, action.count, VF_SECONDS)
 
 
+def _return_vf(action: ReturnVf, host: Host) -> None:
+    """Looked at once more: somebody may have it by now. libvirt itself refuses what a guest has."""
+    device = host.devices.device(action.address)
+    if device is None or device.driver is not None or not action.identity.same(device.identity):
+        return
+    if not any(record.covers(action.address) for record in host.records.load().values()):
+        host.hypervisor.reattach_driver(action.address)
+
+
 def _stop_network(action: StopNetwork, host: Host) -> None:
     """Libvirt would stop it under running guests, and forget which VFs they have."""
     found = next((network(xml) for xml in host.hypervisor.networks() if xml.name == action.name), None)
@@ -78,6 +88,7 @@ _PERFORM: dict[type[PoolAction], Callable[[Any, Host], None]] = {
     SetVfCount: _set_vf_count,
     SetLink: lambda a, h: h.devices.set_link(a.pf, up=a.up),
     ConfigureVf: lambda a, h: h.devices.configure_vf(a.pf, a.index, a.config),
+    ReturnVf: _return_vf,
     DefineNetwork: lambda a, h: h.hypervisor.define_network(a.xml),
     StartNetwork: lambda a, h: h.hypervisor.start_network(a.name),
     AutostartNetwork: lambda a, h: h.hypervisor.autostart_network(a.name),
