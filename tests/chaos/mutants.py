@@ -164,8 +164,8 @@ def orphans_released(stack: ExitStack) -> None:
     """A record without an assignment is given back, though nobody asked for it."""
 
     async def release_orphans(self: host_report.HostReport, alive: frozenset[str]) -> dict[str, str]:
-        for record in self._reporter.orphans(alive):
-            self._reconciler.release_orphan(record)
+        for orphan in self._reporter.orphans(alive, frozenset()):
+            self._reconciler.release_orphan(orphan)
         return {}
 
     async def report(self: host_report.HostReport) -> None:

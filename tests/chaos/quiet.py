@@ -16,7 +16,7 @@ from tests.chaos.operations import OPERATIONS, delete_object
 from tests.chaos.samples import PF
 from tests.chaos.truth import PREFIX, Owned, endpoints, of_alias, on_host_driver, owned
 from tests.chaos.world import World
-from tests.fakes.host import FakeGuest, without_alias
+from tests.fakes.host import FakeGuest
 from tests.fakes.samples import LONER, NODE
 
 SETTLES = "the node comes to rest"
@@ -118,7 +118,10 @@ def _records(world: World, watch: Watch) -> None:
     alive = {b["metadata"]["uid"] for b in world.cluster.all("DeviceAssignment")}
     for uid in watch.records():
         _check(world, EXPLAINED, (uid in alive) != (uid in told), f"record {uid}: alive {uid in alive}, told {told}")
-    _check(world, EXPLAINED, told <= set(watch.records()), f"orphans without a record: {told}")
+    known = alive | set(watch.records())
+    for uid in _nics(world) - known:
+        _check(world, EXPLAINED, uid in told, f"a NIC of {uid}, which is gone, is not told")
+    _check(world, EXPLAINED, told <= set(watch.records()) | _nics(world), f"orphans of which nothing is there: {told}")
     pools = {b["metadata"]["uid"] for b in world.cluster.all("NodeVFPool")}
     for uid in watch.pool_records():
         _check(world, EXPLAINED, uid in pools or uid in world.lost, f"record of pool {uid}")
@@ -227,20 +230,18 @@ async def give_all_back(world: World, watch: Watch) -> None:
     for kind in ("DeviceAssignment", "VFPool"):
         for body in cluster.all(kind):
             delete_object(world, body["metadata"]["name"], kind)
-    _take_out_lost_nics(world)
     await settle(world)
-    orphans = sorted(watch.records())
+    orphans = sorted(set(watch.records()) | _nics(world))
     world.asked_for |= set(orphans)
     cluster.edit(NODE, {"releaseOrphans": orphans}, None, "DeviceHost")
     await settle(world)
     _nothing_is_left(world, watch)
 
 
-def _take_out_lost_nics(world: World) -> None:
-    """By hand (virsh edit). A NIC of a pool has no record: of one that is left only its pool tells (PoolInUse)."""
-    for guest in world.host.guests.values():
-        for alias in {o.alias for o in owned(guest.config) if o.network and o.alias.removeprefix(PREFIX) in world.lost}:
-            guest.config = without_alias(guest.config or "", alias)
+def _nics(world: World) -> set[str]:
+    """UIDs of assignments whose NICs of pools are in persistent XML."""
+    found = (o for guest in world.host.guests.values() for o in owned(guest.config) if o.network)
+    return {o.alias.removeprefix(PREFIX) for o in found if o.alias.startswith(PREFIX)}
 
 
 def _nothing_is_left(world: World, watch: Watch) -> None:
@@ -254,7 +255,7 @@ def _nothing_is_left(world: World, watch: Watch) -> None:
     strange = {str(a): d.driver for a, d in host.devices.items() if not is_as_it_was(host, d)}
     _check(world, ALL_BACK, not strange, f"drivers: {strange}")
     for guest in host.guests.values():
-        ours = [u for u in _uids(guest.config) if u not in world.lost]
+        ours = _uids(guest.config)
         _check(world, ALL_BACK, not ours, f"guest {guest.name} has {ours}")
 
 

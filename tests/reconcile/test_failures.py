@@ -8,7 +8,6 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.model import VFIO_DRIVER, Use
 from hostdev_operator.core.reasons import Retry
-from hostdev_operator.core.record import Record
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, count_boundaries, ready
@@ -409,14 +408,3 @@ def test_a_release_that_met_a_changing_host_is_tried_again(host: FakeHost, engin
     waiting = engine.run(assignment(deleting=True))
     assert (ready(waiting), waiting.retry) == (("False", "HostChanged"), Retry.SOON)
     assert engine.run(assignment(deleting=True)).released
-
-
-def test_an_orphan_that_met_a_changing_host_is_tried_again(host: FakeHost, engine: Engine) -> None:
-    engine.run(assignment())
-    record = Record.from_json(host.records[UID])
-    host.fail("remove_hostdev", reasons.HOST_CHANGED, after=True)
-    refusal = engine.reconciler.release_orphan(record)
-    assert refusal
-    assert refusal.reason is reasons.HOST_CHANGED
-    assert engine.reconciler.release_orphan(record) is None
-    assert host.records == {}

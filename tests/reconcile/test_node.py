@@ -265,3 +265,14 @@ def test_libvirt_away_leaves_an_orphan_as_it_is(host: FakeHost, engine: Engine) 
     assert UID in host.records
     host.heal()
     assert engine.reconciler.release_orphan(left) is None
+
+
+def test_an_orphan_that_met_a_changing_host_is_tried_again(host: FakeHost, engine: Engine) -> None:
+    engine.run(assignment())
+    left = orphan(host)
+    host.fail("remove_hostdev", reasons.HOST_CHANGED, after=True)
+    refusal = engine.reconciler.release_orphan(left)
+    assert refusal
+    assert refusal.reason is reasons.HOST_CHANGED
+    assert engine.reconciler.release_orphan(left) is None
+    assert host.records == {}
