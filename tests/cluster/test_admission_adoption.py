@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.admission import Spec, change, manifest, refused, report, taken
 from tests.cluster.controlplane import ControlPlane
+from tests.reconcile.imported_host import documents, imported, old_host
 
 PCI: Spec = {"pci": {"address": "0000:01:00.0"}}
 GOOD: Spec = {"domain": {"name": "web"}, "source": PCI, "adopt": True, "releasePolicy": "Keep"}
@@ -49,3 +50,9 @@ def test_a_pool_says_what_becomes_of_it(plane: ControlPlane) -> None:
     spec: Spec = {"pf": {"name": "ens1f0"}, "externallyManaged": True}
     taken(plane, manifest("good", {**spec, "releasePolicy": "Keep"}, "VFPool"))
     refused(plane, manifest("bad", {**spec, "releasePolicy": "No"}, "VFPool"), "spec.releasePolicy")
+
+
+def test_what_import_writes_is_taken(plane: ControlPlane) -> None:
+    text = imported(old_host())
+    result = plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=text)
+    assert result.stdout.count("created (server dry run)") == len(documents(text)) == 4

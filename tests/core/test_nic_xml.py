@@ -174,6 +174,15 @@ def test_find_interface_takes_the_one_with_the_alias() -> None:
     assert find_interface(domain(VF + POOL), HOSTILE) is None
 
 
+def test_find_interface_takes_the_one_with_the_mac_address_if_there_is_no_alias_to_go_by() -> None:
+    found = find_interface(domain(POOL + VF), None, "52:54:00:aa:00:01")
+    assert found is not None
+    assert "ua-vf" in found
+    assert find_interface(domain(POOL + VF), "ua-none", "52:54:00:aa:00:01") is None
+    assert find_interface(domain(POOL + VF), None, MAC) is None
+    assert find_interface(domain("<interface type='user'/>"), None) is None
+
+
 def test_find_hostdev_finds_a_vf_that_is_a_nic() -> None:
     found = find_hostdev(domain(POOL + VF), NIC)
     assert found is not None

@@ -10,7 +10,6 @@ import pytest
 
 from hostdev_operator.core import reasons
 from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.pci_xml import address_attributes
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.core.sriov import VfConfig
@@ -18,34 +17,11 @@ from hostdev_operator.reconcile.assignment import Assignment
 from tests.core.nics import MAC, MAC2, PF
 from tests.fakes.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device
+from tests.reconcile.imported_host import plain, pool_nic, source, vf_nic
 from tests.reconcile.nic_running import THIRD, delete, make_pool, of_pool, of_vf, vf_host, vfs
 from tests.reconcile.running import Engine, attached, message, ready
 
 ADOPTED = ("True", "Adopted")
-
-
-def source(address: PciAddress) -> str:
-    numbers = " ".join(f"{name}='{value}'" for name, value in address_attributes(address).items())
-    return f"<source><address type='pci' {numbers}/></source>"
-
-
-def plain(address: PciAddress, *, managed: str = "yes", alias: str = "") -> str:
-    named = f"<alias name='{alias}'/>" if alias else ""
-    return f"<hostdev mode='subsystem' type='pci' managed='{managed}'>{source(address)}{named}</hostdev>"
-
-
-def vf_nic(address: PciAddress, mac: str = MAC, vlan: int = 5) -> str:
-    inside = f"<mac address='{mac}'/>{source(address)}<vlan><tag id='{vlan}'/></vlan>"
-    return f"<interface type='hostdev' managed='yes'>{inside}</interface>"
-
-
-def pool_nic(mac: str = MAC2, portgroup: str = "", alias: str = "") -> str:
-    group = f" portgroup='{portgroup}'" if portgroup else ""
-    named = f"<alias name='{alias}'/>" if alias else ""
-    return (
-        f"<interface type='network'><mac address='{mac}'/><source network='net-a'{group}/>{named}</interface>"
-        "<!-- by hand -->"
-    )
 
 
 class Case:

@@ -202,6 +202,7 @@ class LibvirtHypervisor:
             if found is None:
                 return
             self._connection.rejections.discard((domain_uuid, alias or ""))
+            self._connection.asked.add((domain_uuid, alias or ""))
             domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             self._wait_until_out(domain, device, alias, find)
 
