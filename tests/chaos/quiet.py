@@ -16,7 +16,7 @@ from tests.chaos.operations import OPERATIONS, delete_object
 from tests.chaos.samples import PF
 from tests.chaos.truth import PREFIX, Owned, endpoints, of_alias, on_host_driver, owned
 from tests.chaos.world import World
-from tests.fakes.host import FakeGuest, without_alias
+from tests.fakes.host import FakeGuest, without_nic
 from tests.fakes.samples import LONER, NODE
 
 SETTLES = "the node comes to rest"
@@ -240,7 +240,7 @@ def _take_out_lost_nics(world: World) -> None:
     """By hand (virsh edit). A NIC of a pool has no record: of one that is left only its pool tells (PoolInUse)."""
     for guest in world.host.guests.values():
         for alias in {o.alias for o in owned(guest.config) if o.network and o.alias.removeprefix(PREFIX) in world.lost}:
-            guest.config = without_alias(guest.config or "", alias)
+            guest.config = without_nic(guest.config or "", alias)
 
 
 def _nothing_is_left(world: World, watch: Watch) -> None:

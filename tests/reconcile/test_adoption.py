@@ -46,6 +46,13 @@ def _unmanaged(host: FakeHost, _engine: Engine) -> Assignment:
     return assignment(LONER, adopt=True, managed=False, releasePolicy="Keep")
 
 
+def _unmanaged_vf(host: FakeHost, _engine: Engine) -> Assignment:
+    """The same with a VF; the kernel would bind nothing to it, since its PF's autoprobe is off."""
+    host.define(WEB, "web", plain(vfs(host)[0], managed="no"))
+    host.bind(vfs(host)[0], "vfio-pci")
+    return of_vf(host, adopt=True, managed=False, releasePolicy="Keep")
+
+
 def _left_behind(host: FakeHost, _engine: Engine) -> Assignment:
     """Made by an assignment that was deleted with Keep."""
     host.define(WEB, "web", plain(LONER, alias=f"ua-hostdev-{OTHER_UID}"))
@@ -69,7 +76,7 @@ def _pool_without_mac(host: FakeHost, engine: Engine) -> Assignment:
     return replace(obj, spec=obj.spec.model_copy(update={"network": None}))
 
 
-MAKERS = [_plain, _unmanaged, _left_behind, _vf, _pool, _pool_without_mac]
+MAKERS = [_plain, _unmanaged, _unmanaged_vf, _left_behind, _vf, _pool, _pool_without_mac]
 CASES = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__.strip("_"))
 Maker = Callable[[FakeHost, Engine], Assignment]
 

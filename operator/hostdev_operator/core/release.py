@@ -17,7 +17,7 @@ from .actions import (
 )
 from .checks import Refusal
 from .intent import ALIAS_PREFIX, REQUIRE_FREE, SeenNic, Wish
-from .model import Guest, Hostdev, Nic, Observation, PciDevice
+from .model import Guest, Hostdev, Nic, Observation, PciDevice, is_vfio
 from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
 from .plan import Plan, our_hostdevs
@@ -148,9 +148,11 @@ def _driver_back(member: Member, device: PciDevice, host: Observation) -> str | 
     """What the host binds when it gets the device back.
 
     The kernel binds no driver to a VF whose PF has sriov_drivers_autoprobe 0 by now, as a pool's has that came later.
+    One that was on vfio-pci before stays there.
     """
     pf = pf_of(device, host)
-    return None if pf is not None and pf.autoprobe is False else member.driver
+    unbound = pf is not None and pf.autoprobe is False and not is_vfio(member.driver)
+    return None if unbound else member.driver
 
 
 def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
