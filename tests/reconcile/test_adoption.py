@@ -345,6 +345,7 @@ def test_what_is_edited_later_is_told_and_left(make: Maker) -> None:
     before = host.outside()
     assert ready(engine.run(case.obj)) == ("False", "NothingToAdopt")
     assert host.outside() == before
+    assert (UID in host.records) is is_recorded(make)
     guest.config = whole
     assert ready(engine.run(case.obj)) == ADOPTED
     assert host.changes() == []
@@ -417,11 +418,76 @@ def test_keep_waits_for_a_paused_node_and_for_a_change_that_hangs() -> None:
 
 
 def test_other_guests_are_nobodys_business() -> None:
-    """A NIC of the same network and MAC address in another guest is neither adopted nor taken out."""
+    """A NIC of the same network and MAC address in another guest, a copy, is not taken out."""
     case = Case(_pool)
-    case.host.define(THIRD, "third", pool_nic(MAC))
     obj = replace(case.obj, spec=case.obj.spec.model_copy(update={"release_policy": "Return"}))
     case.engine.run(obj)
+    case.host.define(THIRD, "third", pool_nic(MAC2))
     third = case.host.guests[THIRD].config
     assert case.engine.run(delete(obj)).released
     assert case.host.guests[THIRD].config == third
+
+
+def test_a_mate_that_its_administrator_takes_from_the_host_is_not_given_back_by_us() -> None:
+    host = vf_host()
+    engine = Engine(host)
+    host.define(WEB, "web", plain(NIC))
+    obj = assignment(NIC, adopt=True)
+    engine.run(obj)
+    host.bind(MATE, "vfio-pci")
+    engine.run(obj)
+    assert engine.run(delete(obj)).released
+    assert host.devices[MATE].driver == "vfio-pci"
+
+
+def test_a_mate_that_another_assignment_gives_to_the_guest_is_not_adopted() -> None:
+    host = vf_host()
+    engine = Engine(host)
+    engine.run(assignment(NIC, uid=OTHER_UID, groupPolicy="AssignAll"))
+    result = engine.run(assignment(MATE, adopt=True))
+    assert ready(result) == ("False", "DeviceInUse")
+    assert "is that of assignment" in message(result)
+
+
+def test_a_nic_that_was_made_and_not_adopted_is_known_by_its_alias_alone() -> None:
+    host = vf_host()
+    engine = Engine(host)
+    make_pool(host, engine)
+    obj = of_pool(network={"mac": MAC})
+    engine.run(obj)
+    host.define(WEB, "web", pool_nic(MAC))  # by hand, in the place of ours
+    before = host.outside()
+    assert engine.run(delete(obj)).released
+    assert host.outside() == before
+
+
+@pytest.mark.parametrize("attach", ["Auto", "Live"])
+@CASES
+def test_nothing_is_plugged_into_a_guest_that_runs_without_it(make: Maker, attach: str) -> None:
+    case = Case(make)
+    host, engine = case.host, case.engine
+    guest = host.guests[WEB]
+    whole = guest.config
+    host.define(WEB, "web")
+    host.start(WEB)
+    guest.config = whole
+    before = host.outside()
+    result = engine.run(replace(case.obj, spec=case.obj.spec.model_copy(update={"attach": attach})))
+    assert (ready(result), attached(result)) == (ADOPTED, ("False", "PendingGuestRestart")), message(result)
+    assert host.outside() == before
+
+
+def test_a_nic_whose_portgroup_is_gone_is_told_and_left() -> None:
+    host = vf_host()
+    engine = Engine(host)
+    make_pool(host, engine)
+    host.define(WEB, "web", pool_nic(portgroup="blue"))
+    obj = of_pool(portgroup="blue", adopt=True)
+    assert ready(engine.run(obj)) == ADOPTED
+    network = host.networks.by_name["net-a"]
+    assert network.live
+    assert network.config
+    network.live, network.config = (text.replace("blue", "green") for text in (network.live, network.config))
+    before = host.outside()
+    assert ready(engine.run(obj)) == ("False", "PortgroupUnknown")
+    assert host.outside() == before
