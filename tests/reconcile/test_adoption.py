@@ -278,6 +278,14 @@ def test_what_another_guest_has_as_well_is_not_adopted() -> None:
     refused(make, reasons.DEVICE_IN_USE, "guest db")
 
 
+def test_a_nic_whose_mac_address_another_guest_has_as_well_is_not_adopted() -> None:
+    def make(host: FakeHost, engine: Engine) -> Assignment:
+        host.define(THIRD, "third", pool_nic(MAC2))
+        return _pool(host, engine)
+
+    refused(make, reasons.MAC_IN_USE, "guest third")
+
+
 def test_what_another_assignment_has_made_is_not_adopted() -> None:
     host = vf_host()
     engine = Engine(host)
@@ -489,5 +497,20 @@ def test_a_nic_whose_portgroup_is_gone_is_told_and_left() -> None:
     assert network.config
     network.live, network.config = (text.replace("blue", "green") for text in (network.live, network.config))
     before = host.outside()
+    engine.boundaries.clear()
     assert ready(engine.run(obj)) == ("False", "PortgroupUnknown")
-    assert host.outside() == before
+    assert (host.outside(), engine.boundaries) == (before, [])
+
+
+def test_what_was_adopted_is_given_back_although_something_is_in_the_way_by_then() -> None:
+    """A PF that is down, a network that is stopped: the NIC is known all the same."""
+    case = Case(_pool_without_mac)
+    host, engine = case.host, case.engine
+    obj = replace(case.obj, spec=case.obj.spec.model_copy(update={"release_policy": "Return"}))
+    assert ready(engine.run(obj)) == ADOPTED
+    host.networks.by_name["net-a"].live = None
+    assert ready(engine.run(obj)) == ("False", "PoolInactive")
+    engine.restart()
+    assert ready(engine.run(obj)) == ("False", "PoolInactive")
+    assert engine.run(delete(obj)).released
+    assert "<interface" not in (host.guests[WEB].config or "<interface")

@@ -60,7 +60,8 @@ def _network(view: _NicView) -> NicStatus | None:
     Of one that was adopted this is how it is known again: deleting the object takes out no other.
     """
     case = view.case
-    if (case.config is None and case.live is None) or case.adoption:
+    refused = view.outcome.refused is not None and view.wish.nic_seen is None  # one that was adopted stays so
+    if (case.config is None and case.live is None) or (case.intent.adopt and (case.adoption or refused)):
         return None
     return NicStatus(
         name=case.intent.network,
