@@ -1,4 +1,4 @@
-"""The composition root: ``python -m hostdev_operator agent | controller | crds``.
+"""The composition root: ``python -m hostdev_operator agent | controller | import | crds``.
 
 Each role imports only what it needs: the controller never loads libvirt, ``crds`` loads neither.
 """
@@ -12,6 +12,8 @@ import os
 import re
 import sys
 from pathlib import Path
+
+from .import_command import add_import, run_import
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
+    add_import(roles, _node_name)
     crds = roles.add_parser("crds", help="write the CustomResourceDefinitions, and the documentation of reasons")
     crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
     crds.add_argument("--docs", type=Path, help="also write what is generated of the documentation to this folder")
@@ -133,8 +136,11 @@ def main() -> int:
         return 0
     from .core.errors import HostError
 
-    _configure_logging(arguments)
     try:
+        if arguments.role == "import":
+            run_import(arguments)
+            return 0
+        _configure_logging(arguments)
         asyncio.run(_agent(arguments) if arguments.role == "agent" else _controller(arguments))
     except HostError as error:
         sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")

@@ -134,6 +134,9 @@ def test_only_our_own_devices_are_remembered_as_rejected_and_not_beyond_the_conn
     for alias in ("ua-hostdev-0a0a", "ua-mine", "net0"):
         connection._rejected(None, domain, alias, None)
     assert LibvirtHypervisor(connection).rejections() == {(DB, "ua-hostdev-0a0a")}
+    connection.asked.add((DB, "hostdev0"))  # an adopted one, which we have asked the guest for
+    connection._rejected(None, domain, "hostdev0", None)
+    assert LibvirtHypervisor(connection).rejections() == {(DB, "ua-hostdev-0a0a"), (DB, "hostdev0")}
     connection.lost(connection.get())
     connection.get()
-    assert LibvirtHypervisor(connection).rejections() == frozenset()
+    assert LibvirtHypervisor(connection).rejections() == connection.asked == frozenset()

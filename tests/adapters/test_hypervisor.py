@@ -59,7 +59,9 @@ def test_what_libvirt_keeps_of_our_hostdev_is_what_we_wrote(connection: LibvirtC
       <devices>{domain_xml.hostdev_xml(ours)}</devices></domain>"""
     domain = connection.get().defineXML(text)
     kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    assert domain_xml.hostdevs(domain_xml.parse(kept)) == (Hostdev(MATE, "ua-hostdev-0a0a", managed=False),)
+    assert domain_xml.hostdevs(domain_xml.parse(kept)) == (
+        Hostdev(MATE, "ua-hostdev-0a0a", managed=False, driver="vfio"),
+    )
     assert "<driver name='vfio'/>" in kept
 
 

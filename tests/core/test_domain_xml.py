@@ -31,7 +31,7 @@ def read(devices: str, networks: dict[str, frozenset[str]] | None = None, live: 
 
 
 def test_a_hostdev_is_read_with_alias_and_source_address() -> None:
-    assert read(HOSTDEV).config == (Hostdev(NIC, "ua-mine", managed=True),)
+    assert read(HOSTDEV).config == (Hostdev(NIC, "ua-mine", managed=True, driver="vfio"),)
 
 
 def test_decimal_numbers_are_decimal_and_0x_is_hexadecimal() -> None:
@@ -44,7 +44,7 @@ def test_decimal_numbers_are_decimal_and_0x_is_hexadecimal() -> None:
 def test_an_interface_of_type_hostdev_counts() -> None:
     text = """<interface type='hostdev' managed='yes'>
       <source><address type='pci' domain='0' bus='0x81' slot='0x02' function='0x0'/></source></interface>"""
-    assert read(text).config == (Hostdev(PciAddress(0, 0x81, 2, 0), None, managed=True),)
+    assert read(text).config == (Hostdev(PciAddress(0, 0x81, 2, 0), None, managed=True, element="interface"),)
 
 
 def test_an_unassigned_hostdev_counts() -> None:
@@ -65,7 +65,7 @@ NVME = """<source type='pci' managed='yes' namespace='1'>
     ],
 )
 def test_the_device_of_an_nvme_disk_counts_and_its_alias_is_not_ours(text: str) -> None:
-    assert read(text).config == (Hostdev(NIC, None, managed=True),)
+    assert read(text).config == (Hostdev(NIC, None, managed=True, element="disk"),)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_hostdev_that_is_written_is_read_again(
     unassigned: bool,  # noqa: FBT001
 ) -> None:
     text = domain_xml.hostdev_xml(HostdevXml(address, alias, managed, driver, unassigned))
-    assert read(text).config == (Hostdev(address, alias, managed),)
+    assert read(text).config == (Hostdev(address, alias, managed, driver=driver),)
     found = domain_xml.find_hostdev(domain(text), address)
     assert found is not None
     assert domain_xml.parse(found).find("source/address") is not None

@@ -42,7 +42,7 @@ def test_a_vf_is_a_nic_and_a_device() -> None:
     guest = read(VF)
     mac = "52:54:00:aa:00:01"
     assert guest.nics == (Nic("ua-vf", mac, vlan=42, address=NIC, guest_address=GUEST_ADDRESS),)
-    assert guest.config == (Hostdev(NIC, "ua-vf", managed=True),)
+    assert guest.config == (Hostdev(NIC, "ua-vf", managed=True, element="interface", driver="vfio"),)
     assert guest.live_nics == ()
 
 
@@ -86,7 +86,7 @@ LIVE = """<interface type='hostdev' managed='yes'>
 def test_the_vf_of_a_running_guest_is_told_together_with_its_network() -> None:
     guest = read(POOL, LIVE.format(mac="52:54:00:00:00:02", alias="ua-pool"))
     assert guest.live_nics == (Nic("ua-pool", "52:54:00:00:00:02", "passthrough", address=NIC),)
-    assert guest.live == (Hostdev(NIC, "ua-pool", managed=True),)
+    assert guest.live == (Hostdev(NIC, "ua-pool", managed=True, element="interface"),)
 
 
 def test_a_nic_without_an_alias_of_its_own_is_known_by_its_mac() -> None:
@@ -137,7 +137,7 @@ def test_the_vf_that_is_written_is_read_again(
     text = hostdev_xml(HostdevXml(address, alias, managed, driver, nic=nic))
     guest = read(text)
     assert guest.nics == (Nic(alias, MAC, None, None, nic.vlan, nic.profile, address, nic.guest_address),)
-    assert guest.config == (Hostdev(address, alias, managed),)
+    assert guest.config == (Hostdev(address, alias, managed, "interface", driver),)
     assert (domain_xml.parse(text).find("driver[@name='vfio']") is not None) is (driver is not None)
 
 
@@ -172,6 +172,15 @@ def test_find_interface_takes_the_one_with_the_alias() -> None:
     assert "ua-vf" not in found
     assert find_interface(domain(VF + POOL), "ua-poo") is None
     assert find_interface(domain(VF + POOL), HOSTILE) is None
+
+
+def test_find_interface_takes_the_one_with_the_mac_address_if_there_is_no_alias_to_go_by() -> None:
+    found = find_interface(domain(POOL + VF), None, "52:54:00:aa:00:01")
+    assert found is not None
+    assert "ua-vf" in found
+    assert find_interface(domain(POOL + VF), "ua-none", "52:54:00:aa:00:01") is None
+    assert find_interface(domain(POOL + VF), None, MAC) is None
+    assert find_interface(domain("<interface type='user'/>"), None) is None
 
 
 def test_find_hostdev_finds_a_vf_that_is_a_nic() -> None:

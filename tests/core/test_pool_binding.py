@@ -182,3 +182,35 @@ def test_what_is_being_deleted_is_let_go_when_its_agent_has_given_back_and_made_
     assert steps(pool(), [free], nodes) == (LetGo("uid-n1", ("theirs",)),)
     assert steps(pool(), [node_pool(deleting=True, finalizers=("theirs",))], nodes) == ()
     assert made(*steps(pool(), [], nodes)) == ["make lan.n1"]
+
+
+# -- kept or returned ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, {"deleting": True, "held": True}], ids=["before", "while it is deleted"])
+def test_the_last_word_on_the_release_reaches_the_node_before_it_is_deleted(changes: dict[str, Any]) -> None:
+    nodes = Nodes(frozenset({"n1"}))
+    keeping = pool(deleting=True, releasePolicy="Keep")
+    (step,) = steps(keeping, [node_pool(**changes)], nodes)
+    assert isinstance(step, Correct)
+    spec = NodeVFPool.model_validate(step.manifest).spec
+    assert spec == spec_for(pool(releasePolicy="Keep"), "n1")
+    assert step.manifest["metadata"]["finalizers"] == [POOL_FINALIZER]
+    told = node_pool(**changes, spec=spec)
+    assert steps(keeping, [told], nodes) == (() if changes else (Remove("uid-n1"),))
+
+
+def test_the_word_on_the_release_changes_nothing_else_of_what_cannot_become_as_asked() -> None:
+    other = spec_for(pool(pf={"name": "ens1f1"}), "n1")
+    (step,) = steps(pool(releasePolicy="Keep"), [node_pool(spec=other)], Nodes(frozenset({"n1"})))
+    assert isinstance(step, Correct)
+    spec = NodeVFPool.model_validate(step.manifest).spec
+    assert spec == other.model_copy(update={"release_policy": "Keep"})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"owner": "another"}, {"finalizers": ("theirs",)}, {"deleting": True}], ids=["owner", "free", "given"]
+)
+def test_a_node_pool_that_is_not_the_pools_is_not_told(changes: dict[str, Any]) -> None:
+    found = steps(pool(deleting=True, releasePolicy="Keep"), [node_pool(**changes)], Nodes(frozenset({"n1"})))
+    assert not any(isinstance(step, Correct) for step in found)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -55,6 +56,15 @@ class Fault:
     after: bool
     down: bool
     times: int
+
+
+class Outside(NamedTuple):
+    """What stands outside of our own journal. ``guests``: UUID -> the texts of persistent and live XML."""
+
+    drivers: dict[PciAddress, str | None]
+    sriov: object
+    networks: object
+    guests: dict[str, tuple[str | None, str | None]]
 
 
 class FakeHost:
@@ -102,6 +112,16 @@ class FakeHost:
         configs = {uuid: guest.config for uuid, guest in self.guests.items()}
         records = dict(self.records), dict(self.pool_records)
         return self.drivers(), configs, records, self.sriov.state(), self.networks.state()
+
+    def outside(self) -> Outside:
+        """The same without our own journal, and with what runs."""
+        guests = {uuid: (guest.config, guest.live) for uuid, guest in self.guests.items()}
+        return Outside(self.drivers(), self.sriov.state(), self.networks.state(), guests)
+
+    def changes(self) -> list[str]:
+        """The calls that have changed something outside of it."""
+        ours = ("save ", "drop ", "pool_save ", "pool_drop ")
+        return [call for call in self.calls if not call.startswith(ours)]
 
     def use(self, address: PciAddress, what: str) -> None:
         """The host needs a device."""
@@ -313,13 +333,15 @@ def without(domain: str, address: PciAddress) -> str:
     return etree.tostring(tree, encoding="unicode")
 
 
-def without_alias(domain: str, alias: str) -> str:
-    """The domain's XML without the <interface> of this alias."""
+def without_nic(domain: str, alias: str | None, mac: str | None = None) -> str:
+    """The domain's XML without the <interface> of this alias; without alias, of this MAC address."""
     tree = domain_xml.parse(domain)
     devices = _devices(tree)
     for element in devices.findall("interface"):
-        found = element.find("alias")
-        if found is not None and found.get("name") == alias:
+        named, addressed = element.find("alias"), element.find("mac")
+        by_alias = named is not None and named.get("name") == alias
+        by_mac = alias is None and addressed is not None and addressed.get("address") == mac
+        if by_alias or by_mac:
             devices.remove(element)
     return etree.tostring(tree, encoding="unicode")
 

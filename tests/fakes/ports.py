@@ -28,7 +28,7 @@ from hostdev_operator.core.pool import PoolRecord
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.sriov import Pf, VfConfig
 from hostdev_operator.ports import Host
-from tests.fakes.host import FakeGuest, FakeHost, insert, without, without_alias
+from tests.fakes.host import FakeGuest, FakeHost, insert, without, without_nic
 
 
 class FakeHypervisor:
@@ -172,10 +172,10 @@ class FakeHypervisor:
     def remove_interface(self, action: RemoveInterface) -> None:
         self._reach("remove")
         guest = self._host.guests.get(action.domain_uuid)
-        if guest is None or guest.config is None or domain_xml.find_interface(guest.config, action.alias) is None:
+        if guest is None or guest.config is None or _nic(guest.config, action) is None:
             return
-        with self._host.change(f"remove_interface {action.alias}"):
-            guest.config = without_alias(guest.config, action.alias)
+        with self._host.change(f"remove_interface {action.alias or action.mac}"):
+            guest.config = without_nic(guest.config, action.alias, action.mac)
 
     def plug_interface(self, action: PlugInterface) -> None:
         self._reach("plug")
@@ -190,16 +190,16 @@ class FakeHypervisor:
     def unplug_interface(self, action: UnplugInterface) -> None:
         self._reach("unplug")
         guest = self._host.guests.get(action.domain_uuid)
-        nic = domain_xml.find_interface(guest.live, action.alias) if guest and guest.live else None
+        nic = _nic(guest.live, action) if guest and guest.live else None
         if guest is None or guest.live is None or nic is None:
             return
-        with self._host.change(f"unplug_interface {action.alias}"):
-            self._ask(guest, action.alias, action.alias)
+        with self._host.change(f"unplug_interface {action.alias or action.mac}"):
+            self._ask(guest, action.alias, str(action.alias or action.mac))
             address = read_address(domain_xml.parse(nic).find("source/address"))
             if address:
                 self._host.eject(guest, address)
             else:
-                guest.live = without_alias(guest.live, action.alias)
+                guest.live = without_nic(guest.live, action.alias, action.mac)
 
     def rejections(self) -> frozenset[tuple[str, str]]:
         return frozenset(self._host.rejections)
@@ -210,6 +210,10 @@ class FakeHypervisor:
     def _exists(self, address: PciAddress) -> None:
         if address not in self._host.devices:
             raise HostError(reasons.DEVICE_NOT_FOUND, f"no node device with matching name {address.libvirt_name}")
+
+
+def _nic(xml: str, action: RemoveInterface | UnplugInterface) -> str | None:
+    return domain_xml.find_interface(xml, action.alias, action.mac)
 
 
 class FakeDevices:

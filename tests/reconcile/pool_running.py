@@ -8,6 +8,7 @@ from typing import Any
 
 from hostdev_operator.api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
 from hostdev_operator.core.conditions import find
+from hostdev_operator.core.intent import Wish
 from hostdev_operator.core.pool import PoolWish
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.reconcile.context import Context
@@ -48,6 +49,8 @@ class Pools:
     clock: FakeClock = field(default_factory=FakeClock)
     statuses: dict[str, NodeVFPoolStatus] = field(default_factory=dict)
     wishes: dict[str, PoolWish] = field(default_factory=dict)
+    #: What assignments of the node ask for.
+    assignments: tuple[Wish, ...] = ()
     settings: Settings = field(default_factory=Settings)
     boundaries: list[str] = field(default_factory=list)
     crash_at: int | None = None
@@ -60,7 +63,9 @@ class Pools:
     def restart(self) -> None:
         """A new process: nothing is remembered."""
         host = ports(self.host, self.clock, self._boundary)
-        context = Context(settings=lambda: self.settings, pool_wishes=lambda: tuple(self.wishes.values()))
+        context = Context(
+            lambda: self.settings, lambda: self.assignments, pool_wishes=lambda: tuple(self.wishes.values())
+        )
         self.reconciler = PoolReconciler(host, Looker(host, context), NamedLocks())
 
     def once(self, obj: NodePool) -> PoolResult:

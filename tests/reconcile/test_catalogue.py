@@ -11,8 +11,10 @@ import pytest
 from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec
 from hostdev_operator.api.devicehost import DeviceHostStatus, GuestEntry
 from hostdev_operator.core import reasons
+from hostdev_operator.core.actions import HostdevXml
 from hostdev_operator.core.binding import bind
 from hostdev_operator.core.checks import Refusal
+from hostdev_operator.core.domain_xml import hostdev_xml
 from hostdev_operator.core.reasons import CATALOGUE, Reason, from_words
 from hostdev_operator.core.settings import Settings
 from tests.fakes.host import FakeHost
@@ -118,6 +120,17 @@ def identity_changed(engine: Engine) -> str:
 
 def ambiguous_device(engine: Engine) -> str:
     return run(engine, source={"match": {"class": "0x02"}})
+
+
+def nothing_to_adopt(engine: Engine) -> str:
+    return run(engine, adopt=True)
+
+
+def adoption_differs(engine: Engine) -> str:
+    engine.host.define(WEB, "web", hostdev_xml(HostdevXml(NIC, "ua-by-hand", managed=False)))
+    why = run(engine, adopt=True)
+    engine.host.define(WEB, "web")
+    return why
 
 
 def host_using(engine: Engine) -> str:
@@ -255,6 +268,8 @@ SCENARIOS: dict[str, Scenario] = {
     "AmbiguousDevice": ambiguous_device,
     "GroupNotFree": lambda engine: run(engine, groupPolicy="RequireFree"),
     "HostUsing": host_using,
+    "NothingToAdopt": nothing_to_adopt,
+    "AdoptionDiffers": adoption_differs,
     "Paused": paused,
     "IOMMUDisabled": on_platform(iommu=False),
     "VFIOModuleMissing": said_at("detach_driver", reasons.VFIO_MODULE_MISSING),

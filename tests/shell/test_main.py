@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from hostdev_operator.__main__ import _parser
+from hostdev_operator.__main__ import _parser, main
 
 
 @pytest.mark.parametrize("name", ["", " ", "Node", "-n", "n" * 254, "a/b", "a,b=c"])
@@ -25,3 +27,25 @@ def test_defaults() -> None:
     arguments = _parser().parse_args(["agent", "--node-name", "n1.example"])
     assert (arguments.connect, str(arguments.host_root)) == ("qemu:///system", "/")
     assert str(arguments.state_dir) == "/var/lib/hostdev-operator"
+
+
+@pytest.mark.parametrize("name", ["", "Default", "a/b", "n" * 64, "x\ny"])
+def test_import_takes_a_namespace_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["import", f"--namespace={name}"])
+    assert "is not the name of a namespace" in capsys.readouterr().err
+
+
+def test_import_writes_what_a_host_has_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With libvirt's test driver, a made-up /sys, and no journal."""
+    root = tmp_path / "host"
+    for folder in ("sys/bus/pci/devices", "sys/kernel/iommu_groups", "proc/1/net", "sys/class/net"):
+        (root / folder).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    command = ["hostdev_operator", "import", "--libvirt=test:///default", f"--host-root={root}", "--node-name=n1"]
+    monkeypatch.setattr("sys.argv", [*command, f"--state-dir={tmp_path / 'none'}"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("# What host n1 had")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -188,7 +188,7 @@ class LibvirtHypervisor:
 
     def unplug_interface(self, action: UnplugInterface) -> None:
         """The same for a NIC, which is known by its alias."""
-        self._unplug(action.domain_uuid, action.address, action.alias, _by_alias(action.alias))
+        self._unplug(action.domain_uuid, action.address, action.alias, _by_alias(action.alias, action.mac))
 
     def _unplug(self, domain_uuid: str, address: PciAddress | None, alias: str | None, find: _Find) -> None:
         device = str(address or alias)
@@ -202,6 +202,7 @@ class LibvirtHypervisor:
             if found is None:
                 return
             self._connection.rejections.discard((domain_uuid, alias or ""))
+            self._connection.asked.add((domain_uuid, alias or ""))
             domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             self._wait_until_out(domain, device, alias, find)
 
@@ -240,8 +241,9 @@ class LibvirtHypervisor:
 
     def remove_interface(self, action: RemoveInterface) -> None:
         """The same for a NIC, which is known by its alias."""
-        what = f"removing NIC {action.alias} from guest {action.domain_uuid}"
-        self._call(what, _detach_from_config(action.domain_uuid, _by_alias(action.alias)), CHANGE_SECONDS)
+        what = f"removing NIC {action.alias or action.mac} from guest {action.domain_uuid}"
+        found = _by_alias(action.alias, action.mac)
+        self._call(what, _detach_from_config(action.domain_uuid, found), CHANGE_SECONDS)
 
     def _call(
         self,
@@ -279,8 +281,8 @@ def _by_address(address: PciAddress) -> _Find:
     return lambda xml: domain_xml.find_hostdev(xml, address)
 
 
-def _by_alias(alias: str) -> _Find:
-    return lambda xml: domain_xml.find_interface(xml, alias)
+def _by_alias(alias: str | None, mac: str | None = None) -> _Find:
+    return lambda xml: domain_xml.find_interface(xml, alias, mac)
 
 
 def _attach_to_config(domain_uuid: str, device: str, find: _Find) -> Callable[[Any], None]:

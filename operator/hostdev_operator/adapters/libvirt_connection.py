@@ -41,15 +41,21 @@ def _start_event_loop() -> None:
 
 
 class LibvirtConnection:
-    """Opens the connection when it is asked for, and tells ``on_change`` of everything that happens behind it."""
+    """Opens the connection when it is asked for, and tells ``on_change`` of everything that happens behind it.
 
-    def __init__(self, uri: str, on_change: Callable[[], None]) -> None:
+    ``read_only``: libvirt itself refuses whatever would change anything.
+    """
+
+    def __init__(self, uri: str, on_change: Callable[[], None], *, read_only: bool = False) -> None:
         self._uri = uri
+        self._open_it = libvirt.openReadOnly if read_only else libvirt.open
         self._on_change = on_change
         self._lock = threading.Lock()
         self._connection: Any = None
         #: Unplug requests that guests have refused: (domain's UUID, the device's alias).
         self.rejections: set[tuple[str, str]] = set()
+        #: Those that we have made, for devices without an alias of ours as well: adopted ones have none.
+        self.asked: set[tuple[str, str]] = set()
 
     @property
     def connected(self) -> bool:
@@ -75,8 +81,9 @@ class LibvirtConnection:
 
     def _connect(self) -> Any:
         """Open, then keepalive, so that a libvirtd that hangs in what follows ends the connection, then events."""
-        connection = libvirt.open(self._uri)
+        connection = self._open_it(self._uri)
         self.rejections.clear()
+        self.asked.clear()
         # not every driver has everything: test:// has no keepalive
         with contextlib.suppress(libvirt.libvirtError):
             connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT)
@@ -103,8 +110,9 @@ class LibvirtConnection:
         self._on_change()
 
     def _rejected(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
-        if alias.startswith(ALIAS_PREFIX):
-            self.rejections.add((domain.UUIDString(), alias))
+        device = domain.UUIDString(), alias
+        if alias.startswith(ALIAS_PREFIX) or device in self.asked:
+            self.rejections.add(device)
         self._on_change()
 
     def _closed(self, connection: Any, reason: int, _opaque: object) -> None:

@@ -19,6 +19,8 @@ Uuid = Annotated[str, Field(max_length=36, pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-
 NodeName = Annotated[str, Field(min_length=1, max_length=253)]
 #: The name of a VFPool: a DNS label (RFC 1123), since it is the first part of a NodeVFPool's name.
 PoolName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+#: What deleting an object does: give back what was taken, or leave all as it is.
+ReleasePolicy = Literal["Return", "Keep"]
 #: A PCI vendor or product: 0x and four hexadecimal digits.
 PciId = Annotated[str, Field(max_length=6, pattern="^0x[0-9a-fA-F]{4}$")]
 #: An integer, or hexadecimal text with 0x: decimal text is ambiguous, so it is not taken.

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from .common import AddressText, Conditions, DriverName, GuestName, Model, NodeName, Uuid, rules
+from .common import (
+    AddressText,
+    Conditions,
+    DriverName,
+    GuestName,
+    Model,
+    NodeName,
+    ReleasePolicy,
+    Uuid,
+    rules,
+)
 from .network import NetworkSettings, NicStatus, VfConfigStatus
 from .source import Source
 
@@ -95,6 +105,19 @@ class DeviceAssignmentSpec(Model):
         description="The guest's NIC on an SR-IOV VF. A device that is no VF has no such settings. What is in it can be"
         " changed at any time: a running guest gets it by a detach and an attach with attach: Live, else at its next"
         " boot.",
+    )
+    adopt: bool = Field(
+        default=False,
+        description="true: takes over what stands in the guest's persistent XML already, made by whatever tool: the"
+        " hostdev, or the NIC on the VF or of the pool's network. Nothing of guest and host is changed, neither now nor"
+        " later; attach has no effect. What is not there, or is not as spec says, is refused. Set to false later, an"
+        " assignment of a device is carried out like any other.",
+    )
+    release_policy: ReleasePolicy = Field(
+        default="Return",
+        description="What deleting the object does. Return: the guest loses the device, and the host gets it back."
+        " Keep: the guest's XML, drivers and settings of the VF stay as they are, and nobody remembers what was before."
+        " Can be changed at any time.",
     )
 
 
@@ -188,6 +211,7 @@ class RecordStatus(Model):
     vf: VfConfigStatus | None = Field(
         default=None, description="Settings of the VF as they were before; absent if none were changed."
     )
+    adopted: bool = Field(default=False, description="Whether the guest's XML had the device before.")
 
 
 class GuestStatus(Model):
@@ -195,8 +219,10 @@ class GuestStatus(Model):
 
     name: GuestName = Field(description="The guest's name.")
     active: bool = Field(description="Whether the guest runs.")
-    alias: Annotated[str, Field(max_length=64)] = Field(
-        description="Alias of the hostdev in the guest's XML, made from the assignment's UID."
+    alias: Annotated[str, Field(max_length=255)] | None = Field(
+        default=None,
+        description="Alias in the guest's XML, made from the assignment's UID; of an adopted one what stands there,"
+        " absent if it has none.",
     )
     persistent: bool = Field(description="Whether the persistent XML has the device.")
     live: bool = Field(description="Whether the running guest has the device.")
@@ -263,6 +289,21 @@ _POOL_RULES = tuple(
 )
 
 
+_ADOPT_RULES = (
+    (
+        "!self.spec.adopt || (has(self.spec.domain) && self.spec.groupPolicy != 'AssignAll')",
+        "adopt takes over one device that a guest has: name the guest (spec.domain), and make an assignment for each"
+        " device instead of groupPolicy AssignAll",
+    ),
+    (
+        "!has(oldSelf.status) || !(has(oldSelf.status.nodeName) || has(oldSelf.status.domainUUID))"
+        " || self.spec.adopt == oldSelf.spec.adopt || (oldSelf.spec.adopt && !has(self.spec.source.pool))",
+        "a bound assignment cannot begin to adopt, and one of a pool cannot end it: delete it with releasePolicy Keep"
+        " and make a new one",
+    ),
+)
+
+
 class DeviceAssignment(Model):
     """Gives a host PCI device or a VF of a pool to one libvirt guest, keeps it so, and gives it back when deleted."""
 
@@ -279,7 +320,8 @@ class DeviceAssignment(Model):
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach, detach and network can be changed: delete it and make a new one",
+                "of a bound assignment only attach, detach, network, adopt and releasePolicy can be changed: delete it"
+                " and make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"
@@ -287,6 +329,7 @@ class DeviceAssignment(Model):
                 "a bound assignment keeps or lacks network, which decides whether the guest gets a device or a NIC:"
                 " change what is in it, or delete the assignment and make a new one",
             ),
+            *_ADOPT_RULES,
             (
                 "has(self.spec.domain) || has(self.spec.nodeName)",
                 "name the guest (spec.domain), or, for a reservation, the node (spec.nodeName)",

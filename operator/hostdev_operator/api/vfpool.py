@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from .common import AddressInput, AddressText, Conditions, DriverName, Model, NodeName, PciId, PoolName, Uuid, rules
+from .common import (
+    AddressInput,
+    AddressText,
+    Conditions,
+    DriverName,
+    Model,
+    NodeName,
+    PciId,
+    PoolName,
+    ReleasePolicy,
+    Uuid,
+    rules,
+)
 from .deviceassignment import IdentityStatus
 from .network import (
     MacAddress,
@@ -133,6 +145,12 @@ class NodePoolSettings(Model):
     )
     network: PoolNetwork = Field(default=PoolNetwork(), description="The libvirt network.")
     vf_settings: VfSettings = Field(default=VfSettings(), description="Settings of all VFs of the pool.")
+    release_policy: ReleasePolicy = Field(
+        default="Return",
+        description="What deleting the pool does. Return: network, VFs and PF become what they were before the first"
+        " pool. Keep: all of it stays as it is, guests included; after a reboot nobody makes the VFs again. Can be"
+        " changed at any time.",
+    )
 
 
 _LABEL_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"

@@ -165,29 +165,31 @@ class UnplugInterface:
     """Ask the running guest to let go of the NIC with this alias, and wait until it is out of the live XML.
 
     HostError UnplugRejected or UnplugPending if it stays; nothing to do if it is not there. ``address`` is the VF that
-    it had when it was planned; None if it had none.
+    it had when it was planned; None if it had none. One without alias is known by ``mac``.
     """
 
     domain_uuid: str
-    alias: str
+    alias: str | None
     address: PciAddress | None = None
+    mac: str | None = None
 
     def __str__(self) -> str:
-        return f"unplug NIC {self.address or self.alias} from running guest {self.domain_uuid}"
+        return f"unplug NIC {self.address or self.alias or self.mac} from running guest {self.domain_uuid}"
 
 
 @dataclass(frozen=True)
 class RemoveInterface:
     """Remove the NIC with this alias from the guest's persistent XML (detach-device --config).
 
-    Nothing to do if it is not there, or the guest is gone.
+    Nothing to do if it is not there, or the guest is gone. One without alias is known by ``mac``.
     """
 
     domain_uuid: str
-    alias: str
+    alias: str | None
+    mac: str | None = None
 
     def __str__(self) -> str:
-        return f"remove NIC {self.alias} from the persistent XML of guest {self.domain_uuid}"
+        return f"remove NIC {self.alias or self.mac} from the persistent XML of guest {self.domain_uuid}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..api.deviceassignment import (
 from ..api.network import NicStatus
 from . import reasons
 from .actions import NicXml
+from .adoption_status import group_left
 from .checks import Case, Refusal, is_overridden, lacking_slots, to_be_plugged
 from .conditions import ACCEPTED, ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
 from .intent import ALIAS_PREFIX, LIVE, NEXT_BOOT, Intent, Seen, Wish
@@ -102,7 +103,12 @@ class View(ABC):
     @property
     def must_be_live(self) -> bool:
         """Whether it is not ready before the running guest has it."""
-        return self.wish.spec.attach == LIVE and self.guest is not None and self.guest.active
+        return self.wish.attach == LIVE and self.guest is not None and self.guest.active
+
+    @property
+    @abstractmethod
+    def alias(self) -> str | None:
+        """Of the element in the guest's XML."""
 
 
 class _DeviceView(View):
@@ -155,6 +161,14 @@ class _DeviceView(View):
 
     def cannot_start(self) -> Refusal | None:
         return None
+
+    @property
+    def alias(self) -> str | None:
+        record, guest = self.record, self.guest
+        if record is None or guest is None or not record.adopted:
+            return ALIAS_PREFIX + self.wish.uid
+        ours = our_hostdevs(guest, (*guest.config, *guest.live), self.wish.uid, record)
+        return next((h.alias for h in ours), None)
 
 
 def other_nic(guest: Guest, has: Nic | None, wanted: NicXml, vlan: int | None) -> str:
@@ -209,6 +223,8 @@ def _conditions(view: _DeviceView) -> tuple[Condition, ...]:
     if view.wish.domain_uuid is None:
         return (*parts, ready(view, parts, "Reserved", f"{view.name} is reserved: its IOMMU group is held for nobody"))
     done = f"{view.name} is assigned to guest {view.guest_name} and its IOMMU group is claimed"
+    if view.wish.spec.adopt:
+        done = f"{view.name} is in the XML of guest {view.guest_name} as asked, and was left as it is"
     return conditions_of_guest(view, parts, done)
 
 
@@ -217,7 +233,7 @@ def conditions_of_guest(view: View, parts: tuple[Condition, ...], done: str) -> 
     parts = (*parts, _configured(view))
     attached = _attached(view)
     wanted = (*parts, attached) if view.must_be_live else parts
-    return (*parts, attached, ready(view, wanted, "Assigned", done))
+    return (*parts, attached, ready(view, wanted, "Adopted" if view.wish.spec.adopt else "Assigned", done))
 
 
 def _planned(view: _DeviceView) -> Condition:
@@ -243,6 +259,8 @@ def _planned(view: _DeviceView) -> Condition:
 
 def _group_ready(view: _DeviceView) -> Condition:
     record, device, outcome = view.record, view.device, view.outcome
+    if record and device and view.wish.spec.adopt:
+        return group_left(device, record, view.host, view.guest_name)
     if record and device:
         mates = view.host.mates(device)
         if not not_held(device, mates, record):
@@ -281,7 +299,7 @@ def _attached(view: View) -> Condition:
         )
     if not guest.active:
         return _attached_off(view, guest)
-    trouble = view.outcome.not_plugged or (view.outcome.trouble if view.wish.spec.attach == LIVE else None)
+    trouble = view.outcome.not_plugged or (view.outcome.trouble if view.wish.attach == LIVE else None)
     return _attached_without(view, guest, trouble) if view.missing(live=True) else _attached_with(view, guest, trouble)
 
 
@@ -299,7 +317,7 @@ def _attached_without(view: View, guest: Guest, trouble: Refusal | None) -> Cond
     if trouble:
         soon = trouble.reason.retry is Retry.BACKOFF
         return condition(ATTACHED, False, trouble.reason, trouble.message if soon else f"{trouble.message}; {later}")
-    lack = view.cannot_plug() if view.wish.spec.attach != NEXT_BOOT else None
+    lack = view.cannot_plug() if view.wish.attach != NEXT_BOOT else None
     if lack:
         return condition(ATTACHED, False, lack.reason, f"{later}; it cannot be plugged in: {lack.message}")
     return condition(ATTACHED, False, "PendingGuestRestart", later)
@@ -357,9 +375,7 @@ def guest_status(view: View, persistent: bool, live: bool) -> GuestStatus | None
     guest = view.guest
     if guest is None:
         return None
-    return GuestStatus(
-        name=guest.name, active=guest.active, alias=ALIAS_PREFIX + view.wish.uid, persistent=persistent, live=live
-    )
+    return GuestStatus(name=guest.name, active=guest.active, alias=view.alias, persistent=persistent, live=live)
 
 
 def moved(old: DeviceAssignmentStatus, new: DeviceAssignmentStatus) -> str | None:

@@ -20,10 +20,11 @@ A DeviceAssignment has these conditions:
 (DeviceHost `spec.criticalOverrides`), which the message names; reason ConventionalPCI: a warning, the device is no \
 PCI Express one and shares its bus |
 | GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest; \
-NotNeeded: a NIC of a pool claims none |
+NotNeeded: a NIC of a pool claims none; Adopted: it is left as it was found |
 | Configured | the device is in the guest's persistent XML |
 | Attached | the running guest has the device |
-| Ready | host and persistent XML stand as asked; with `attach: Live` a running guest has the device as well |
+| Ready | host and persistent XML stand as asked (Assigned; Adopted: they did before); \
+with `attach: Live` a running guest has the device as well |
 
 A reservation (no `spec.domain`) has no Configured and no Attached. Attached is False for one of these reasons; Ready
 needs Attached only with `attach: Live`, and only while the guest runs:
@@ -91,7 +92,8 @@ Generated from operator/hostdev_operator/core by `make crds`; do not edit.
    the logs of the controller and of the node's agent.
 
 When you have mended a cause, it is tried again as the reason's entry says. Of an assignment that is bound to a node
-only `spec.attach` and `spec.detach` can be changed: for anything else delete it and make a new one.
+only `spec.attach`, `spec.detach`, `spec.adopt` and `spec.releasePolicy` can be changed, and what is in `spec.network`:
+for anything else delete it and make a new one.
 
 In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME a guest or an assignment. `virsh`,
 `lspci`, `dmesg`, `modprobe` and the like are for a root shell on the node.

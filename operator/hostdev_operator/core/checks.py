@@ -162,7 +162,7 @@ def device_is_free(case: Case) -> Refusal | None:
     """No other guest, no other assignment, and not this guest by somebody else's hand."""
     device, intent = case.device, case.intent
     for guest in case.host.holders(device.address):
-        if guest.uuid == intent.domain_uuid and (case.record or _is_ours(guest, intent)):
+        if guest.uuid == intent.domain_uuid and (case.record or intent.adopt or _is_ours(guest, intent)):
             continue
         return Refusal(
             reasons.DEVICE_IN_USE,

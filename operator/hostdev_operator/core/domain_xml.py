@@ -53,18 +53,20 @@ def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
     for element in _elements(domain, _HOSTDEVS):
         address = read_address(element.find("source/address"))
         if address:
-            alias = element.find("alias")
+            alias, driver = element.find("alias"), element.find("driver")
             found.append(
                 Hostdev(
                     address,
                     alias.get("name") if alias is not None else None,
                     element.get("managed") == "yes",
+                    element.tag,
+                    driver.get("name") if driver is not None else None,
                 )
             )
     for element in _elements(domain, "devices/disk/descendant-or-self::*[@type='nvme']/source[address]"):
         address = read_address(element.find("address"))
         if address:
-            found.append(Hostdev(address, None, element.get("managed") == "yes"))
+            found.append(Hostdev(address, None, element.get("managed") == "yes", "disk"))
     return tuple(found)
 
 
@@ -168,11 +170,18 @@ def find_hostdev(text: str, address: PciAddress) -> str | None:
     return None
 
 
-def find_interface(text: str, alias: str) -> str | None:
-    """The text of the <interface> with this alias in a domain's XML, whatever its type."""
-    for element in _elements(parse(text), "devices/interface[alias]"):
-        found = element.find("alias")
-        if found is not None and found.get("name") == alias:
+def find_interface(text: str, alias: str | None, mac: str | None = None) -> str | None:
+    """The text of the <interface> with this alias in a domain's XML, whatever its type; without alias by MAC address.
+
+    ``mac`` is lower case.
+    """
+    for element in _elements(parse(text), "devices/interface"):
+        named, addressed = element.find("alias"), element.find("mac")
+        if alias is not None:
+            fits = named is not None and named.get("name") == alias
+        else:
+            fits = mac is not None and addressed is not None and (addressed.get("address") or "").lower() == mac
+        if fits:
             return _text(element)
     return None
 

@@ -30,6 +30,14 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class SeenNic:
+    """A NIC of a pool that was adopted: by its libvirt network and MAC address (lower case), since it has no alias."""
+
+    network: str
+    mac: str
+
+
+@dataclass(frozen=True)
 class NicWish:
     """What spec.network asks for. ``mac`` None: see nic.mac_of; ``settings`` are those that libvirt does not set."""
 
@@ -54,7 +62,7 @@ class Wish:
     """One assignment, bound to this node; which device it means is not looked up yet.
 
     ``created`` is its creationTimestamp (RFC 3339): the older of two that want the same goes first. ``seen`` is what
-    its status says of the device.
+    its status says of the device, ``nic_seen`` what it says of an adopted NIC.
     """
 
     uid: str
@@ -65,6 +73,17 @@ class Wish:
     spec: DeviceAssignmentSpec
     domain_uuid: str | None
     seen: Seen | None = None
+    nic_seen: SeenNic | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether deleting it leaves guest and host as they are."""
+        return self.spec.release_policy == "Keep"
+
+    @property
+    def attach(self) -> str:
+        """spec.attach; nothing is plugged into a guest for what is adopted."""
+        return NEXT_BOOT if self.spec.adopt else self.spec.attach
 
     @property
     def rank(self) -> tuple[str, str]:
@@ -90,8 +109,9 @@ class Wish:
             driver=spec.driver.name if spec.driver else None,
             group_policy=spec.group_policy,
             unassigned_mates=spec.mate_address == "Unassigned",
-            attach=spec.attach,
+            attach=self.attach,
             detach=spec.detach,
+            adopt=spec.adopt,
             generation=self.generation,
             nic=NicWish.of(spec.network) if spec.network and self.domain_uuid is not None else None,
         )
@@ -110,8 +130,10 @@ class Wish:
             domain_uuid=self.domain_uuid or "",
             domain_name=spec.domain.name if spec.domain else None,
             nic=NicWish.of(spec.network) if spec.network else NicWish(),
-            attach=spec.attach,
+            attach=self.attach,
             generation=self.generation,
+            adopt=spec.adopt,
+            seen=self.nic_seen,
         )
 
 
@@ -133,6 +155,7 @@ class Intent:
     detach: str = "WhenOff"
     generation: int = 0
     nic: NicWish | None = None
+    adopt: bool = False
 
     @property
     def alias(self) -> str:
@@ -168,7 +191,7 @@ class Intent:
 class NicIntent:
     """One assignment of a VF of a pool, bound to this node and to a guest's UUID.
 
-    ``portgroup`` None: the network's default one.
+    ``portgroup`` None: the network's default one. ``seen``: the NIC that was adopted.
     """
 
     uid: str
@@ -182,6 +205,8 @@ class NicIntent:
     nic: NicWish = NicWish()
     attach: str = AUTO
     generation: int = 0
+    adopt: bool = False
+    seen: SeenNic | None = None
 
     @property
     def alias(self) -> str:

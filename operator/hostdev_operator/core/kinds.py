@@ -86,7 +86,7 @@ def _never(_intent: NicIntent, _host: Observation, _plugged: frozenset[PciAddres
 
 
 def _device_withdrawal(wish: Wish, host: Observation) -> Plan:
-    return withdrawal(wish.uid, host)
+    return Plan() if wish.spec.adopt else withdrawal(wish.uid, host)
 
 
 def _device_status(wish: Wish, intent: Intent | None, host: Observation, outcome: Outcome) -> DeviceAssignmentStatus:

@@ -94,11 +94,16 @@ class PciDevice:
 
 @dataclass(frozen=True)
 class Hostdev:
-    """A host PCI device in a guest's XML, as <hostdev> or as <interface type='hostdev'>."""
+    """A host PCI device in a guest's XML: ``element`` is hostdev, interface (type='hostdev') or disk (type='nvme').
+
+    ``driver`` is what the XML says of it; None if it says nothing.
+    """
 
     address: PciAddress
     alias: str | None = None
     managed: bool = False
+    element: str = "hostdev"
+    driver: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .actions import (
     RemoveInterface,
     UnplugInterface,
 )
+from .adoption import adoptable_nics, nic_is_as_asked
 from .checks import Refusal, missing_guest, paused
 from .intent import AUTO, LIVE, NicIntent, Wish
 from .model import Guest, Nic, Observation, PciDevice
@@ -44,13 +45,26 @@ class NicCase:
 
     @property
     def config(self) -> Nic | None:
-        """Our NIC in the persistent XML."""
-        return of_alias(self.guest.nics, self.intent.alias) if self.guest else None
+        """Our NIC in the persistent XML; of one that is adopted, the one that is meant if that is certain."""
+        if self.guest is None or not self.intent.adopt:
+            return of_alias(self.guest.nics, self.intent.alias) if self.guest else None
+        found = adoptable_nics(self.intent, self.guest.nics)
+        return found[0] if len(found) == 1 else None
 
     @property
     def live(self) -> Nic | None:
         """Our NIC in the running guest."""
-        return of_alias(self.guest.live_nics, self.intent.alias) if self.guest else None
+        if self.guest is None or not self.intent.adopt:
+            return of_alias(self.guest.live_nics, self.intent.alias) if self.guest else None
+        twin = (self.config.network, self.config.mac) if self.config else None
+        return next((n for n in self.guest.live_nics if (n.network, n.mac) == twin), None)
+
+    @property
+    def adoption(self) -> Refusal | None:
+        """Why the guest's NIC cannot be adopted; None if it can, and for one that is made."""
+        if self.guest is None or not self.intent.adopt:
+            return None
+        return nic_is_as_asked(self.intent, self.guest, self.host)
 
     @property
     def record(self) -> PoolRecord | None:
@@ -248,6 +262,8 @@ CHECKS: tuple[NicCheck, ...] = (
 )
 #: These are asked of a NIC that stands.
 STANDING: tuple[NicCheck, ...] = (network_is_active, portgroup_is_known)
+#: These are asked of one that is adopted: nothing is changed for it.
+ADOPTING: tuple[NicCheck, ...] = (*STANDING, mac_is_free)
 
 
 def decide_nic(wish: Wish, host: Observation) -> Decision[NicIntent]:
@@ -267,6 +283,8 @@ def plan_nic(intent: NicIntent, host: Observation) -> Plan | Refusal:
     case = NicCase(intent, host)
     if refusal := next((r for check in SUBJECTS if (r := check(case))), None):
         return refusal
+    if intent.adopt:
+        return case.adoption or next((r for check in ADOPTING if (r := check(case))), None) or Plan()
     actions = _actions(case)
     return next((r for check in (CHECKS if actions else STANDING) if (r := check(case))), None) or Plan(actions)
 
@@ -295,10 +313,11 @@ def _actions(case: NicCase) -> tuple[Action, ...]:
 def nic_withdrawal(wish: Wish, host: Observation) -> Plan:
     """Our NIC in the persistent XML whose portgroup is gone: the guest's next start would be in a wrong VLAN.
 
-    It comes back together with the portgroup. The running guest keeps what it has.
+    It comes back together with the portgroup. The running guest keeps what it has, and an adopted one all.
     """
     case = NicCase(nic_intent(wish, host), host)
-    if case.config is None or host.settings.paused or network_is_active(case) or not portgroup_is_known(case):
+    kept = wish.spec.adopt or host.settings.paused
+    if kept or case.config is None or network_is_active(case) or not portgroup_is_known(case):
         return Plan()
     return Plan((RemoveInterface(case.intent.domain_uuid, case.intent.alias),))
 

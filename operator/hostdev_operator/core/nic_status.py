@@ -35,6 +35,11 @@ class _NicView(View):
     def cannot_start(self) -> Refusal | None:
         return no_vf(self.case)
 
+    @property
+    def alias(self) -> str | None:
+        nic = self.case.config or self.case.live
+        return nic.alias if nic and self.case.intent.adopt else self.case.intent.alias
+
 
 def nic_status(wish: Wish, _intent: NicIntent | None, host: Observation, outcome: Outcome) -> DeviceAssignmentStatus:
     """The status without node, guest UUID and times: those are stamped by whoever writes it."""
@@ -50,9 +55,13 @@ def nic_status(wish: Wish, _intent: NicIntent | None, host: Observation, outcome
 
 
 def _network(view: _NicView) -> NicStatus | None:
-    """The NIC that the guest has, or gets; absent while it has none."""
+    """The NIC that the guest has, or gets; absent while it has none, and of one that could not be adopted.
+
+    Of one that was adopted this is how it is known again: deleting the object takes out no other.
+    """
     case = view.case
-    if case.config is None and case.live is None:
+    refused = view.outcome.refused is not None and view.wish.nic_seen is None  # one that was adopted stays so
+    if (case.config is None and case.live is None) or (case.intent.adopt and (case.adoption or refused)):
         return None
     return NicStatus(
         name=case.intent.network,
@@ -73,4 +82,5 @@ def _conditions(view: _NicView) -> tuple[Condition, ...]:
     text = f"no IOMMU group is claimed: at each start of the guest libvirt gives it a free VF of pool {pool}"
     group = condition(GROUP_READY, True, "NotNeeded", text)
     done = f"guest {view.guest_name} has a NIC of pool {pool} in its persistent XML"
+    done += ", which was left as it is" if view.case.intent.adopt else ""
     return conditions_of_guest(view, (planned, group), done)

@@ -21,6 +21,7 @@ from .actions import (
     UnplugHostdev,
     WriteRecord,
 )
+from .adoption import device_is_as_asked
 from .checks import Case, Refusal, first_refusal, lacking_slots, to_be_plugged
 from .identity import find
 from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Goal, Intent, Wish, is_alias_of, is_anothers
@@ -105,8 +106,18 @@ def plan_assign(intent: Intent, host: Observation) -> Plan | Refusal:
     case = Case(intent, host.records.get(intent.uid), host)
     if refusal := first_refusal(case, SUBJECTS):
         return refusal
+    if intent.adopt:
+        return _plan_adoption(case)
     actions = _assign_actions(case)
     return first_refusal(case, CHECKS if actions else STANDING) or Plan(actions)
+
+
+def _plan_adoption(case: Case) -> Plan | Refusal:
+    """Nothing but the record."""
+    record = _record(case)
+    if refusal := device_is_as_asked(case) or first_refusal(case, STANDING if case.record else CHECKS):
+        return refusal
+    return Plan((WriteRecord(record),) if record != case.record else ())
 
 
 def _assign_actions(case: Case) -> tuple[Action, ...]:
@@ -238,11 +249,12 @@ def not_held(device: PciDevice, mates: tuple[PciDevice, ...], record: Record) ->
 def _record(case: Case) -> Record:
     """The record as it must stand before anything is changed.
 
-    A driver that was recorded once stays; an endpoint that had none and has one now gets that one back.
+    A driver that was recorded once stays; an endpoint that had none and has one now gets that one back. Of what is
+    adopted neither mates nor settings of a VF are changed.
     """
     intent, old = case.intent, case.record
-    members = tuple(_member(d, case) for d in (case.device, *case.mates))
-    vf = before(intent, old, case.device, case.host)
+    members = tuple(_member(d, case) for d in (case.device, *(() if intent.adopt else case.mates)))
+    vf = (old.vf if old else None) if intent.adopt else before(intent, old, case.device, case.host)
     if old is None:
         return Record(
             uid=intent.uid,
@@ -255,6 +267,7 @@ def _record(case: Case) -> Record:
             group_policy=intent.group_policy,
             members=members,
             vf=vf,
+            adopted=intent.adopt,
         )
     # what is gone, or in another group by now, and has not merely another address
     rest = tuple(m for m in old.members if not any(m.identity.same(n.identity) for n in members))
@@ -294,7 +307,7 @@ def is_half_done(intent: Intent, host: Observation, plugged: frozenset[PciAddres
     ``plugged``: what this very run has plugged into the running guest does not count.
     """
     record = host.records.get(intent.uid)
-    if record is None or host.settings.paused:
+    if record is None or host.settings.paused or intent.adopt:
         return False
     if intent.domain_uuid is None:
         device = host.devices.get(intent.address)
@@ -309,14 +322,15 @@ def is_half_done(intent: Intent, host: Observation, plugged: frozenset[PciAddres
 def our_hostdevs(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: Record | None) -> tuple[Hostdev, ...]:
     """The assignment's own hostdevs in a guest: by alias, or by the record if the device's alias was edited away.
 
-    A mate without our alias is somebody else's: he may have given it to the same guest by hand.
+    A mate without our alias is somebody else's: he may have given it to the same guest by hand. An adopted one may have
+    the alias of an assignment that was deleted and has left it.
     """
 
     def is_ours(hostdev: Hostdev) -> bool:
         if is_alias_of(hostdev.alias, uid):
             return True
         by_record = record is not None and guest.uuid == record.domain_uuid and hostdev.address == record.address
-        return by_record and not is_anothers(hostdev.alias)
+        return by_record and ((record is not None and record.adopted) or not is_anothers(hostdev.alias))
 
     return tuple(h for h in hostdevs if is_ours(h))
 

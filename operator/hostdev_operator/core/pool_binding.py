@@ -163,6 +163,8 @@ def steps(pool: Pool | None, existing: Iterable[NodePool], nodes: Nodes) -> tupl
 
 
 def _step(pool: Pool | None, found: NodePool, nodes: Nodes) -> Step | None:
+    if policy := _policy(pool, found):
+        return policy
     if found.deleting:
         ours = POOL_FINALIZER in found.finalizers
         rest = tuple(f for f in found.finalizers if f != POOL_FINALIZER)
@@ -179,6 +181,17 @@ def _step(pool: Pool | None, found: NodePool, nodes: Nodes) -> Step | None:
     if _is_as(found.spec, pool) and found.owner == pool.uid and POOL_FINALIZER in found.finalizers:
         return None
     return Correct(found.uid, manifest(pool, node))
+
+
+def _policy(pool: Pool | None, found: NodePool) -> Correct | None:
+    """Whether it is kept or returned can be changed until it is gone, so that comes before a deletion."""
+    if pool is None or found.spec is None or found.owner != pool.uid or POOL_FINALIZER not in found.finalizers:
+        return None
+    if found.spec.release_policy == pool.spec.release_policy or (found.deleting and not found.held):
+        return None
+    spec = found.spec.model_copy(update={"release_policy": pool.spec.release_policy})
+    made = manifest(pool, spec.node_name)
+    return Correct(found.uid, {**made, "metadata": {**made["metadata"], "name": found.name}, "spec": spec.wire()})
 
 
 def _is_as(spec: NodeVFPoolSpec, pool: Pool) -> bool:

@@ -31,11 +31,16 @@ from .pool_use import defined_with, listed, on_network, taken, users
 from .sriov import Pf, VfConfig
 
 
-def plan_pool_release(uid: str, host: Observation) -> PoolPlan | Refusal:
-    """The next step; a refusal says what it waits for. Nothing to do without a record."""
+def plan_pool_release(uid: str, host: Observation, *, keep: bool = False) -> PoolPlan | Refusal:
+    """The next step; a refusal says what it waits for. Nothing to do without a record.
+
+    ``keep`` (releasePolicy Keep): network, VFs and PF stay as they are, whoever uses them.
+    """
     record = host.pool_records.get(uid)
     if record is None:
         return ()
+    if keep:
+        return _named(record, host) or _paused(record, host) or (DropPoolRecord(record.uid),)
     if refusal := _in_use(record, host):
         return refusal
     device = recorded_pf(record, host)
@@ -47,13 +52,16 @@ def plan_pool_release(uid: str, host: Observation) -> PoolPlan | Refusal:
     answer = _give_back(record, pf, network, host)
     if isinstance(answer, Refusal):
         return answer
-    if host.settings.paused:
-        return Refusal(
-            reasons.PAUSED,
-            f"nothing of pool {record.name} is given back: the node is paused; set spec.paused of its DeviceHost to"
-            " false",
-        )
-    return answer
+    return _paused(record, host) or answer
+
+
+def _paused(record: PoolRecord, host: Observation) -> Refusal | None:
+    if not host.settings.paused:
+        return None
+    return Refusal(
+        reasons.PAUSED,
+        f"nothing of pool {record.name} is given back: the node is paused; set spec.paused of its DeviceHost to false",
+    )
 
 
 def _own_network(record: PoolRecord, host: Observation) -> Network | None:
@@ -63,13 +71,26 @@ def _own_network(record: PoolRecord, host: Observation) -> Network | None:
 
 def _in_use(record: PoolRecord, host: Observation) -> Refusal | None:
     """Guests and assignments. A network that was there before stays, and so may its guests."""
-    naming = (w for w in host.wishes if w.spec.source.pool is not None and w.spec.source.pool.name == record.name)
-    found = [f"assignment {wish.owner} names it" for wish in naming]
+    found = _naming(record, host)
     network = _own_network(record, host)
     if network is not None and not record.adopted:
         found += [f"{who} is on its libvirt network" for who in on_network(network, host)]
         defined = defined_with(network.name, host)
         found += [f"guest {guest.name} is defined with its libvirt network {network.name}" for guest in defined]
+    return _pool_in_use(record, found)
+
+
+def _named(record: PoolRecord, host: Observation) -> Refusal | None:
+    """Without the pool, the assignments that name it would have none."""
+    return _pool_in_use(record, _naming(record, host))
+
+
+def _naming(record: PoolRecord, host: Observation) -> list[str]:
+    naming = (w for w in host.wishes if w.spec.source.pool is not None and w.spec.source.pool.name == record.name)
+    return [f"assignment {wish.owner} names it" for wish in naming]
+
+
+def _pool_in_use(record: PoolRecord, found: list[str]) -> Refusal | None:
     if not found:
         return None
     return Refusal(

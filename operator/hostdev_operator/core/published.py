@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ..api.deviceassignment import DeviceAssignmentStatus, IdentityStatus, RecordMember, RecordStatus, SeenStatus
+from ..api.deviceassignment import (
+    DeviceAssignmentSpec,
+    DeviceAssignmentStatus,
+    IdentityStatus,
+    RecordMember,
+    RecordStatus,
+    SeenStatus,
+)
 from ..api.network import VfConfigStatus
 from .identity import Identity
-from .intent import Seen
+from .intent import Seen, SeenNic
 from .pci import PciAddress
 from .record import Member, Record
 from .sriov import VfConfig
@@ -61,6 +68,14 @@ def seen_before(status: DeviceAssignmentStatus) -> Seen | None:
     return Seen(PciAddress.parse(status.identity.address), identity_from_status(status.identity))
 
 
+def nic_seen_before(spec: DeviceAssignmentSpec, status: DeviceAssignmentStatus) -> SeenNic | None:
+    """The NIC of a pool that was adopted: nothing else remembers which one it is."""
+    nic = status.network
+    if not spec.adopt or nic is None or nic.name is None:
+        return None
+    return SeenNic(nic.name, nic.mac.lower())
+
+
 def record_status(record: Record) -> RecordStatus:
     """The record's published copy."""
     return RecordStatus(
@@ -75,6 +90,7 @@ def record_status(record: Record) -> RecordStatus:
             for m in record.members
         ),
         vf=VfConfigStatus(**asdict(record.vf)) if record.vf else None,
+        adopted=record.adopted,
     )
 
 
@@ -94,4 +110,5 @@ def record_from_status(copy: RecordStatus, uid: str, namespace: str, name: str) 
         ),
         sequence=copy.sequence,
         vf=VfConfig(**dict(copy.vf)) if copy.vf else None,
+        adopted=copy.adopted,
     )

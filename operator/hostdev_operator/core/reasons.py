@@ -136,6 +136,16 @@ GROUP_NOT_FREE = _row("GroupNotFree", Retry.ON_EVENT,
     "groupPolicy RequireFree: another endpoint of the IOMMU group has a host driver.",
     "Free the endpoints that the message names (`virsh nodedev-detach pci_0000_01_00_1`); or delete the assignment"
     " and make a new one with groupPolicy DetachUnused or AssignAll.")
+NOTHING_TO_ADOPT = _row("NothingToAdopt", Retry.ON_EVENT,
+    "spec.adopt: the guest's persistent XML has no such hostdev or NIC, and none is added.",
+    "Compare with `virsh dumpxml --inactive NAME`: which device, or which MAC address, does the guest have? `python -m"
+    " hostdev_operator import` on the node writes assignments that fit. What the running guest alone has is written to"
+    " its definition by `virsh attach-device NAME FILE --config`. To add it, make the assignment without adopt.")
+ADOPTION_DIFFERS = _row("AdoptionDiffers", Retry.ON_EVENT,
+    "spec.adopt: the guest has the device or NIC otherwise than spec says, and nothing is rewritten.",
+    "The message has both values. Delete the assignment (nothing is changed by that) and make one that says what the"
+    " guest has; or change the guest (`virsh edit NAME`) or the VF (`ip link set NETDEV vf INDEX`). To have it made as"
+    " spec says, set spec.adopt to false once the device is adopted.")
 HOST_USING = _row("HostUsing", Retry.ON_EVENT,
     "The host has begun to use the managed device while its guest is off.",
     "End that use before the guest starts (`umount`, `swapoff`, `ip link set NETDEV nomaster`), or delete the"

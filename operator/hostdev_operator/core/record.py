@@ -30,6 +30,7 @@ class Record:
     While it exists the group belongs to the assignment ``uid``; ``domain_uuid`` is None for a reservation. ``sequence``
     grows with every change, so that of two copies (state directory, status) the newer is known. ``vf``: of a VF that
     the guest has as its NIC, the settings that were or will be changed, as they were before; None if there are none.
+    ``adopted``: the guest had the device in its XML before; what the host had before that is not known.
     """
 
     uid: str
@@ -43,6 +44,7 @@ class Record:
     group_policy: str = DETACH_UNUSED
     sequence: int = 1
     vf: VfConfig | None = None
+    adopted: bool = False
 
     @property
     def owner(self) -> str:
@@ -98,6 +100,7 @@ class Record:
                     for m in self.members
                 ],
                 "vf": asdict(self.vf) if self.vf else None,
+                "adopted": self.adopted,
             },
             indent=1,
         )
@@ -124,4 +127,5 @@ class Record:
             ),
             sequence=data["sequence"],
             vf=VfConfig(**data["vf"]) if data.get("vf") else None,  # older records have none
+            adopted=data.get("adopted", False),
         )

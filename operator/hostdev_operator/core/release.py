@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from . import reasons
 from .actions import (
     Action,
@@ -14,35 +16,72 @@ from .actions import (
     WriteRecord,
 )
 from .checks import Refusal
-from .intent import ALIAS_PREFIX, REQUIRE_FREE, Wish
-from .model import Guest, Hostdev, Nic, Observation, PciDevice
+from .intent import ALIAS_PREFIX, REQUIRE_FREE, SeenNic, Wish
+from .model import Guest, Hostdev, Nic, Observation, PciDevice, is_vfio
 from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
 from .plan import Plan, our_hostdevs
 from .record import Member, Record
 
 
-def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | Refusal:
+@dataclass(frozen=True)
+class AdoptedNic:
+    """A NIC of a pool that has no alias of ours: the guest (UUID) that has it, its network and its MAC address."""
+
+    domain_uuid: str
+    nic: SeenNic
+
+    @classmethod
+    def of(cls, wish: Wish) -> AdoptedNic | None:
+        """What the assignment has adopted; None if that is no NIC of a pool."""
+        return cls(wish.domain_uuid, wish.nic_seen) if wish.nic_seen and wish.domain_uuid else None
+
+    def among(self, guest: Guest, nics: tuple[Nic, ...]) -> list[Nic]:
+        """The NIC, in the guest's live or persistent XML."""
+        if guest.uuid != self.domain_uuid:
+            return []
+        return [n for n in nics if n.network is not None and SeenNic(n.network, n.mac or "") == self.nic]
+
+
+def plan_keep(uid: str, host: Observation) -> Plan | Refusal:
+    """ReleasePolicy Keep: guest, drivers and settings stay as they are, and are nobody's any more."""
+    record = host.records.get(uid)
+    if record is None:
+        return Plan()
+    return _blocked(record, host) or _paused(host) or Plan((DropRecord(uid),))
+
+
+def _paused(host: Observation) -> Refusal | None:
+    if not host.settings.paused:
+        return None
+    text = "nothing is given back: the node is paused; set spec.paused of its DeviceHost to false"
+    return Refusal(reasons.PAUSED, text)
+
+
+def plan_release(
+    uid: str, host: Observation, *, live: bool = False, adopted: AdoptedNic | None = None
+) -> Plan | Refusal:
     """What is left to do; a refusal says what it waits for. ``live``: a running guest is asked to let go of it.
 
-    A NIC of a pool has no record: our alias is enough to find it, in whatever guest it is.
+    A NIC of a pool has no record: our alias is enough to find it, in whatever guest it is; or it was ``adopted``.
 
     Whoever carries it out looks again after the unplugs, and after the removals from XML: a guest that was started
     meanwhile has the device.
     """
     record = host.records.get(uid)
-    if refusal := _blocked(record, host) or _still_held(uid, record, host, live=live):
+    if refusal := _blocked(record, host) or _still_held(uid, record, host, live=live, adopted=adopted):
         return refusal
     actions: list[Action] = []
     for guest in host.guests:
-        nics = {n.alias: n for n in _pool_nics(guest.live_nics, uid, record)}
-        actions += [UnplugInterface(guest.uuid, alias, n.address) for alias, n in nics.items() if alias is not None]
-        held = (h for h in our_hostdevs(guest, guest.live, uid, record) if h.alias not in nics)
-        actions += [UnplugHostdev(guest.uuid, h.address, h.alias) for h in held]
+        nics = _pool_nics(guest, guest.live_nics, uid, record, adopted)
+        actions += [UnplugInterface(guest.uuid, n.alias, n.address, None if n.alias else n.mac) for n in nics]
+        actions += [
+            UnplugHostdev(guest.uuid, h.address, h.alias) for h in _others(guest, guest.live, nics, uid, record)
+        ]
     for guest in host.guests:
-        nics = {n.alias: n for n in _pool_nics(guest.nics, uid, record)}
-        actions += [RemoveInterface(guest.uuid, alias) for alias in nics if alias is not None]
-        held = (h for h in our_hostdevs(guest, guest.config, uid, record) if h.alias not in nics)
+        nics = _pool_nics(guest, guest.nics, uid, record, adopted)
+        actions += [RemoveInterface(guest.uuid, n.alias, None if n.alias else n.mac) for n in nics]
+        held = _others(guest, guest.config, nics, uid, record)
         actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in held]
     if record:
         actions += to_restore(record, host)
@@ -58,24 +97,36 @@ def plan_release(uid: str, host: Observation, *, live: bool = False) -> Plan | R
             if m not in inherited
         ]
         actions.append(DropRecord(uid))
-    if actions and host.settings.paused:
-        return Refusal(
-            reasons.PAUSED, "nothing is given back: the node is paused; set spec.paused of its DeviceHost to false"
-        )
-    return Plan(tuple(actions))
+    return (_paused(host) if actions else None) or Plan(tuple(actions))
 
 
-def _pool_nics(nics: tuple[Nic, ...], uid: str, record: Record | None) -> list[Nic]:
+def _pool_nics(
+    guest: Guest, nics: tuple[Nic, ...], uid: str, record: Record | None, adopted: AdoptedNic | None
+) -> list[Nic]:
     """Those with our alias that no record knows. What the VF of a running guest's NIC is, libvirt alone decides."""
-    ours = (n for n in nics if n.alias == ALIAS_PREFIX + uid)
-    return [n for n in ours if record is None or n.address is None or not record.covers(n.address)]
+    ours = {n.alias: n for n in nics if n.alias == ALIAS_PREFIX + uid}
+    found = [n for n in ours.values() if record is None or n.address is None or not record.covers(n.address)]
+    return found + (adopted.among(guest, nics) if adopted else [])
+
+
+def _others(
+    guest: Guest, hostdevs: tuple[Hostdev, ...], nics: list[Nic], uid: str, record: Record | None
+) -> list[Hostdev]:
+    """Our hostdevs, those aside that are NICs of pools."""
+    names = {n.alias for n in nics}
+    return [h for h in our_hostdevs(guest, hostdevs, uid, record) if h.alias not in names]
 
 
 def _to_be_returned(record: Record, host: Observation) -> list[Member]:
     """In reverse order. With RequireFree a mate that had no driver was never touched, whatever it has now."""
     free = record.group_policy == REQUIRE_FREE
     touched = (m for m in reversed(record.members) if m.address == record.address or m.driver is not None or not free)
-    return [m for m in touched if _is_to_be_returned(m, record.uid, host)]
+    return [m for m in touched if not _is_libvirts(m, record) and _is_to_be_returned(m, record.uid, host)]
+
+
+def _is_libvirts(member: Member, record: Record) -> bool:
+    """A managed device that was adopted while its guest ran: libvirt alone knows what it had, and gives that back."""
+    return record.adopted and record.managed and member.address == record.address and member.driver is None
 
 
 def _is_to_be_returned(member: Member, uid: str, host: Observation) -> bool:
@@ -97,9 +148,11 @@ def _driver_back(member: Member, device: PciDevice, host: Observation) -> str | 
     """What the host binds when it gets the device back.
 
     The kernel binds no driver to a VF whose PF has sriov_drivers_autoprobe 0 by now, as a pool's has that came later.
+    One that was on vfio-pci before stays there.
     """
     pf = pf_of(device, host)
-    return None if pf is not None and pf.autoprobe is False else member.driver
+    unbound = pf is not None and pf.autoprobe is False and not is_vfio(member.driver)
+    return None if unbound else member.driver
 
 
 def _claimed_by_other(address: PciAddress, uid: str, host: Observation) -> bool:
@@ -132,7 +185,9 @@ def _heirs(members: list[Member], record: Record, host: Observation) -> dict[str
     return left
 
 
-def _still_held(uid: str, record: Record | None, host: Observation, *, live: bool) -> Refusal | None:
+def _still_held(
+    uid: str, record: Record | None, host: Observation, *, live: bool, adopted: AdoptedNic | None
+) -> Refusal | None:
     claimed = _claimed(record, host)
     for guest in host.guests:
         ours = our_hostdevs(guest, guest.live, uid, record)
@@ -145,7 +200,7 @@ def _still_held(uid: str, record: Record | None, host: Observation, *, live: boo
                 )
             if refusal := _would_split(hostdev, guest, host):
                 return refusal
-        if not live and _pool_nics(guest.live_nics, uid, record):
+        if not live and _pool_nics(guest, guest.live_nics, uid, record, adopted):
             return Refusal(
                 reasons.GUEST_RUNNING,
                 f"guest {guest.name} runs with a NIC of the assignment: it is taken out when the guest is shut off"
@@ -216,16 +271,16 @@ def release_inputs(wish: Wish, host: Observation) -> tuple[object, ...]:
         wish.generation,
         record,
         tuple(host.devices.get(a) for a in sorted(addresses)),
-        tuple(g for g in host.guests if _concerns(g, wish.uid, record) or any(g.uses(a) for a in addresses)),
+        tuple(g for g in host.guests if _concerns(g, wish, record) or any(g.uses(a) for a in addresses)),
         host.blocked & addresses,
         host.settings.paused,
         vf_inputs(record.address, host) if record and record.vf else (),
     )
 
 
-def _concerns(guest: Guest, uid: str, record: Record | None) -> bool:
-    nics = _pool_nics((*guest.nics, *guest.live_nics), uid, record)
-    return bool(nics or our_hostdevs(guest, (*guest.live, *guest.config), uid, record))
+def _concerns(guest: Guest, wish: Wish, record: Record | None) -> bool:
+    nics = _pool_nics(guest, (*guest.nics, *guest.live_nics), wish.uid, record, AdoptedNic.of(wish))
+    return bool(nics or our_hostdevs(guest, (*guest.live, *guest.config), wish.uid, record))
 
 
 def refused_unplug(guest: str, device: object) -> str:

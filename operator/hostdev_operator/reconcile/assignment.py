@@ -18,9 +18,9 @@ from ..core.model import Observation
 from ..core.moves import has_left
 from ..core.orphans import Orphan
 from ..core.plan import Decision, Plan
-from ..core.published import record_from_status, seen_before
+from ..core.published import nic_seen_before, record_from_status, seen_before
 from ..core.reasons import Retry
-from ..core.release import plan_release, refused_unplug, rejected, release_inputs
+from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected, release_inputs
 from ..ports import Host
 from .apply import apply
 from .claim_locks import ClaimLocks, ElsewhereError
@@ -64,6 +64,7 @@ class Assignment:
             spec=with_accepted_mac(self.spec, self.status, self.generation),
             domain_uuid=self.status.domain_uuid if self.spec.domain else None,
             seen=seen_before(self.status),
+            nic_seen=nic_seen_before(self.spec, self.status),
         )
 
     def wish_for_release(self) -> Wish:
@@ -290,18 +291,17 @@ class AssignmentReconciler:
 
     def _release(self, obj: Assignment, wish: Wish) -> Result:
         host, fresh = self._looker.for_release()
-        live = wish.spec.detach == LIVE
         known = self._failures.holds_back(obj.uid, release_inputs(wish, host))
         if known:
             return self._result(obj, wish, (None, host), _as_rejected(known, wish, host))
-        plan = plan_release(obj.uid, host, live=live)
+        plan = _plan_release(wish, host)
         if not fresh and isinstance(plan, Plan):
             host = self._looker.fresh_for_release()
-            plan = plan_release(obj.uid, host, live=live)
+            plan = _plan_release(wish, host)
         if isinstance(plan, Refusal):  # it waits: nothing was changed, so this look is good for the report
             return self._result(obj, wish, (None, host), Outcome(refused=plan))
         try:
-            waits = self._releaser.undo(obj.uid, wish.owner, host, "release", live=live)
+            waits = self._give_up(wish, host, plan)
         except HostError as error:
             log.warning("%s: %s: %s", wish.owner, error.reason, error.message)
             return self._after_failed_release(obj, wish, Refusal(error.reason, error.message))
@@ -310,12 +310,19 @@ class AssignmentReconciler:
         self._released.add(obj.uid)
         return Result(DeviceAssignmentStatus(), released=True)
 
+    def _give_up(self, wish: Wish, host: Observation, plan: Plan) -> Refusal | None:
+        if wish.keeps:
+            self._releaser.carry_out(plan, wish.owner, "release")
+            return None
+        live, adopted = wish.spec.detach == LIVE, AdoptedNic.of(wish)
+        return self._releaser.undo(wish.uid, wish.owner, host, "release", live=live, adopted=adopted)
+
     def _after_failed_release(self, obj: Assignment, wish: Wish, failure: Refusal) -> Result:
         outcome = Outcome(failed=failure)
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, wish, None, outcome)
         host = self._looker.fresh()
-        plan = plan_release(obj.uid, host, live=wish.spec.detach == LIVE)
+        plan = _plan_release(wish, host)
         if failure.reason in _UNANSWERED and not _asks_the_guest(plan):  # it has just let go
             return self._result(obj, wish, (None, host), outcome, Retry.SOON)
         self._failures.remember(obj.uid, release_inputs(wish, host), outcome)
@@ -346,6 +353,12 @@ def _changes_something(wish: Wish, decision: Decision[Goal], host: Observation) 
     if isinstance(decision.answer, Plan):
         return bool(decision.answer.actions)
     return decision.intent is not None and kind_of(wish).is_half_done(decision.intent, host, frozenset())
+
+
+def _plan_release(wish: Wish, host: Observation) -> Plan | Refusal:
+    if wish.keeps:
+        return plan_keep(wish.uid, host)
+    return plan_release(wish.uid, host, live=wish.spec.detach == LIVE, adopted=AdoptedNic.of(wish))
 
 
 _UNANSWERED = (reasons.UNPLUG_PENDING, reasons.UNPLUG_REJECTED)

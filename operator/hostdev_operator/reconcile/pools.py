@@ -209,7 +209,7 @@ class PoolReconciler:
         for _ in range(_ROUNDS):
             if not self._lock_names(wish, host) <= locked:
                 return None
-            answer = plan_pool_release(obj.uid, host)
+            answer = plan_pool_release(obj.uid, host, keep=obj.spec.release_policy == "Keep")
             if isinstance(answer, Refusal):
                 return self._result(obj, wish, host, Outcome(refused=answer))
             if not answer:

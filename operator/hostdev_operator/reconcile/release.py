@@ -11,7 +11,7 @@ from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.model import Observation
 from ..core.plan import Plan
-from ..core.release import plan_release
+from ..core.release import AdoptedNic, plan_release
 from ..ports import Host
 from .apply import apply
 
@@ -28,13 +28,15 @@ class Releaser:
         self._host = host
         self._look = look
 
-    def undo(self, uid: str, owner: str, seen: Observation, phase: str, *, live: bool) -> Refusal | None:
+    def undo(
+        self, uid: str, owner: str, seen: Observation, phase: str, *, live: bool, adopted: AdoptedNic | None = None
+    ) -> Refusal | None:
         """Give everything back; a refusal if it must wait. HostError if an action fails. ``live``: unplug as well.
 
         First out of the running guest, then out of the XML, each with a second look: libvirt lets a guest start while
         it removes the device, and then the guest has it. Once it is out, no new start can take it.
         """
-        plan = plan_release(uid, seen, live=live)
+        plan = plan_release(uid, seen, live=live, adopted=adopted)
         for kinds in _FIRST:
             if isinstance(plan, Refusal):
                 return plan
@@ -42,7 +44,7 @@ class Releaser:
             if part.actions:
                 self._apply(part, owner, phase)
                 seen = self._look(seen, plan.actions)
-                plan = plan_release(uid, seen, live=live)
+                plan = plan_release(uid, seen, live=live, adopted=adopted)
         if isinstance(plan, Refusal):
             return plan
         if any(isinstance(a, kinds) for a in plan.actions for kinds in _FIRST):
@@ -50,10 +52,14 @@ class Releaser:
                 reasons.LIBVIRT_ERROR,
                 f"{plan.actions[0]}: libvirt did, but it is there again; edit the guest's XML by hand (virsh edit)",
             )
+        self.carry_out(plan, owner, phase)
+        return None
+
+    def carry_out(self, plan: Plan, owner: str, phase: str) -> None:
+        """What takes nothing from a guest."""
         self._apply(plan, owner, phase)
         if plan.actions:
             self._host.boundary(f"{phase}: done")
-        return None
 
     def _apply(self, plan: Plan, owner: str, phase: str) -> None:
         log_plan(owner, phase, plan)

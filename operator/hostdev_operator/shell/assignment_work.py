@@ -94,7 +94,9 @@ class AssignmentWork:
         if result.released:
             await self._cluster.clear_status(body, _GIVEN_BACK)
             self._host.boundary("release: cleared")
-            await self._tell(body, "Released", "the device and its group are given back", warning=False)
+            kept = obj.spec.release_policy == "Keep"
+            text = "guest, drivers and VF stay as they are" if kept else "the device and its group are given back"
+            await self._tell(body, "Released", text, warning=False)
             self.objects.doubt(obj.uid)  # the watch's news of it, or of its end, is asked for
             self._freed()  # another assignment of the group takes over what this one held
             return
