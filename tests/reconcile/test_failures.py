@@ -9,7 +9,7 @@ from hostdev_operator.core.conditions import find
 from hostdev_operator.core.model import VFIO_DRIVER, Use
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.core.record import Record
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, count_boundaries, ready
 

@@ -1,6 +1,6 @@
 """A made-up host: PCI devices with drivers and IOMMU groups, libvirt guests, a journal. All fake ports share it.
 
-Its VFs are in tests/fakes/sriov.py, its libvirt networks in tests/fakes/networks.py.
+Its VFs are in sriov.py, its libvirt networks in networks.py.
 
 It behaves as kernel and libvirt do where the product depends on it, and fails where a test tells it to.
 """
@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 
 from lxml import etree
 
-from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.errors import HostError
-from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
-from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.pci_xml import Element, read_address
-from hostdev_operator.core.reasons import Reason
-from hostdev_operator.core.sriov import VfConfig
-from tests.fakes.networks import FakeNetworks
-from tests.fakes.sriov import FakeSriov
+from ..core import domain_xml, reasons
+from ..core.errors import HostError
+from ..core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
+from ..core.pci import PciAddress
+from ..core.pci_xml import Element, read_address
+from ..core.reasons import Reason
+from ..core.sriov import VfConfig
+from .networks import FakeNetworks
+from .sriov import FakeSriov
 
 
 @dataclass

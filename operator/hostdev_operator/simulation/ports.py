@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, Self, TypeVar
 
-from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import (
+from ..core import domain_xml, reasons
+from ..core.actions import (
     AddHostdev,
     AddInterface,
     PlugHostdev,
@@ -16,19 +16,19 @@ from hostdev_operator.core.actions import (
     UnplugHostdev,
     UnplugInterface,
 )
-from hostdev_operator.core.boot_file import boot_file
-from hostdev_operator.core.domain_xml import GuestXml
-from hostdev_operator.core.errors import HostError
-from hostdev_operator.core.host_status import Names
-from hostdev_operator.core.model import VFIO_DRIVER, PciDevice, Platform, Use
-from hostdev_operator.core.network_xml import NetworkXml
-from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.pci_xml import read_address
-from hostdev_operator.core.pool import PoolRecord
-from hostdev_operator.core.record import Record
-from hostdev_operator.core.sriov import Pf, VfConfig
-from hostdev_operator.ports import Host
-from tests.fakes.host import FakeGuest, FakeHost, insert, without, without_alias
+from ..core.boot_file import boot_file
+from ..core.domain_xml import GuestXml
+from ..core.errors import HostError
+from ..core.host_status import Names
+from ..core.model import VFIO_DRIVER, PciDevice, Platform, Use
+from ..core.network_xml import NetworkXml
+from ..core.pci import PciAddress
+from ..core.pci_xml import read_address
+from ..core.pool import PoolRecord
+from ..core.record import Record
+from ..core.sriov import Pf, VfConfig
+from ..ports import Host
+from .host import FakeGuest, FakeHost, insert, without, without_alias
 
 
 class FakeHypervisor:
@@ -244,6 +244,7 @@ class FakeDevices:
         return self._host.platform
 
     def uses(self, age: float = 0.0) -> tuple[Use, ...]:
+        del age
         if self._host.unknown_use is not None:
             raise HostError(reasons.HOST_USE_UNKNOWN, self._host.unknown_use)
         return tuple(self._host.uses)
