@@ -1,4 +1,4 @@
-"""The composition root: ``python -m hostdev_operator agent | controller | crds``.
+"""The composition root: ``python -m hostdev_operator agent | controller | crds | record``.
 
 Each role imports only what it needs: the controller never loads libvirt, ``crds`` loads neither.
 """
@@ -30,19 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     roles = parser.add_subparsers(dest="role", required=True)
     agent = roles.add_parser("agent", help="the agent of one node")
     agent.add_argument("--node-name", required=True, type=_node_name, help="the Kubernetes node it runs on")
-    agent.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
-    agent.add_argument(
-        "--host-root",
-        type=Path,
-        default=Path("/"),
-        help="where the host's /proc and /sys are (default: %(default)s)",
-    )
-    agent.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path("/var/lib/hostdev-operator"),
-        help="the journal; must survive restarts of agent and host (default: %(default)s)",
-    )
+    _add_host(agent)
     controller = roles.add_parser("controller", help="the controller, one for the cluster")
     for role, port in ((agent, 9440), (controller, 9441)):
         role.add_argument(
@@ -51,10 +39,31 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
+    record = roles.add_parser("record", help="record this host into a file, to be looked at elsewhere")
+    record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as host.tar.zst")
+    record.add_argument("--mask", action="store_true", help="hide serial numbers, MAC addresses, UUIDs, host names")
+    _add_host(record)
     crds = roles.add_parser("crds", help="write the CustomResourceDefinitions, and the documentation of reasons")
     crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
     crds.add_argument("--docs", type=Path, help="also write what is generated of the documentation to this folder")
     return parser
+
+
+def _add_host(role: argparse.ArgumentParser) -> None:
+    """Where the parts of the host are."""
+    role.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
+    role.add_argument(
+        "--host-root",
+        type=Path,
+        default=Path("/"),
+        help="where the host's /proc and /sys are (default: %(default)s)",
+    )
+    role.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/hostdev-operator"),
+        help="the journal; must survive restarts of agent and host (default: %(default)s)",
+    )
 
 
 def _configure_logging(arguments: argparse.Namespace) -> None:
@@ -119,6 +128,29 @@ async def _controller(arguments: argparse.Namespace) -> None:
     await run_controller(controller, Probes(arguments.probe_address, arguments.probe_port, controller.unready))
 
 
+def _record(arguments: argparse.Namespace) -> None:
+    """Beside a running agent or without one: nothing is changed, and no lock is taken."""
+    from .adapters.archive import pack
+    from .adapters.clock import SystemClock
+    from .adapters.hypervisor import LibvirtHypervisor
+    from .adapters.journal import Journal
+    from .adapters.kernel import Kernel
+    from .adapters.libvirt_connection import LibvirtConnection
+    from .adapters.recorder import capture, versions
+    from .core.masking import mask
+    from .core.recording import Head
+    from .ports import Host
+
+    connection = LibvirtConnection(arguments.connect, lambda: None)
+    journal = Journal(arguments.state_dir)
+    kernel = Kernel(arguments.host_root)
+    host = Host(LibvirtHypervisor(connection), kernel, journal.assignments, journal.pools, SystemClock())
+    head = Head(os.uname().nodename, versions(arguments.host_root, connection))
+    tree = capture(arguments.host_root, host, arguments.state_dir, head)
+    arguments.output.touch(mode=0o600)  # nobody else's business until its owner says so
+    arguments.output.write_bytes(pack(mask(tree) if arguments.mask else tree))
+
+
 def main() -> int:
     """Parse the command line and run a role; 2 for wrong usage, 1 for a failure that is explained."""
     os.environ["LC_ALL"] = "C"  # before libvirt is loaded: its messages are matched with the failure catalogue
@@ -132,12 +164,19 @@ def main() -> int:
             catalogue.write(arguments.docs)
         return 0
     from .core.errors import HostError
+    from .core.recording import RecordingError
 
-    _configure_logging(arguments)
     try:
+        if arguments.role == "record":
+            _record(arguments)
+            return 0
+        _configure_logging(arguments)
         asyncio.run(_agent(arguments) if arguments.role == "agent" else _controller(arguments))
     except HostError as error:
         sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")
+        return 1
+    except (OSError, RecordingError) as error:
+        sys.stderr.write(f"hostdev_operator: {error}\n")
         return 1
     return 0
 

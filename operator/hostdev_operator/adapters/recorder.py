@@ -6,6 +6,7 @@ what is seen of its recording, for each made-up host of the adapters' own tests.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import re
@@ -13,11 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from .. import __version__
 from ..core.errors import HostError
 from ..core.recording import HEAD, NETLINK, STATE, Entry, Head, LibvirtAnswers, Link, libvirt_tree, netlink_text
 from ..core.sriov import VfConfig
 from ..ports import Host, Hypervisor
 from .files import absolute, link_target, listing, opened, read_lines, resolve, text_if_any
+from .libvirt_connection import LibvirtConnection
+
+log = logging.getLogger(__name__)
 
 _FUNCTION_FILES = (
     "boot_vga",
@@ -70,6 +75,17 @@ def capture(host_root: Path, host: Host, state_dir: Path, head: Head) -> dict[st
     }
 
 
+def versions(host_root: Path, connection: LibvirtConnection) -> dict[str, str]:
+    """Of this program, the kernel and libvirt (none if it does not answer)."""
+    found = {"hostdev-operator": __version__}
+    with suppress(OSError):
+        found["kernel"] = (host_root / "proc/sys/kernel/osrelease").read_text().strip()
+    with suppress(HostError):
+        number = connection.get().getLibVersion()  # major * 1,000,000 + minor * 1,000 + release
+        found["libvirt"] = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+    return found
+
+
 def _ask(hypervisor: Hypervisor, host: Host) -> LibvirtAnswers:
     """XML as the agent asks for it: without VIR_DOMAIN_XML_SECURE, so without passwords."""
     try:
@@ -81,6 +97,7 @@ def _ask(hypervisor: Hypervisor, host: Host) -> LibvirtAnswers:
             hypervisor.rejections(),
         )
     except HostError as error:
+        log.warning("libvirt is recorded as not answering: %s", error.message)
         return LibvirtAnswers(trouble=error.message)
 
 
