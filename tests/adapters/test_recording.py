@@ -66,7 +66,7 @@ def host_with_all(folder: Path) -> tuple[Host, Path]:
     tree.mount("259:1", "/", "ext4", "/dev/nvme0n1p1")
     (root / "dev/disk/by-id").mkdir(parents=True)
     (root / "dev/disk/by-id/nvme-Disk_S3RIAL").symlink_to("../../nvme0n1")
-    libvirt = FakeHost()
+    libvirt = FakeHost(device(PF))
     libvirt.define(WEB, "web", "<disk><source dev='/dev/disk/by-id/nvme-Disk_S3RIAL'/></disk>")
     libvirt.define(DB, "db", "<interface type='bridge'><source bridge='bond0'/></interface>")
     libvirt.start(DB)

@@ -21,6 +21,7 @@ from ..core.pci import PciAddress
 from ..core.pci_xml import Element, read_address
 from ..core.reasons import Reason
 from ..core.sriov import VfConfig
+from ..ports import HostDevices
 from .networks import FakeNetworks
 from .sriov import FakeSriov
 
@@ -76,6 +77,9 @@ class FakeHost:
         self.unknown_use: str | None = None
         self.disks: dict[str, frozenset[PciAddress]] = {}
         self.interfaces: dict[str, frozenset[PciAddress]] = {}
+        #: Of a host that was recorded: the names of devices, and who is asked of disks and interfaces not listed here.
+        self.names: dict[PciAddress, tuple[str | None, str | None]] = {}
+        self.recorded: HostDevices | None = None
         self.records: dict[str, str] = {}
         self.pool_records: dict[str, str] = {}
         #: What the host's boot unit would read.
@@ -255,9 +259,16 @@ class FakeHost:
         self.devices[device.address] = device
         self.native[device.address] = device.driver
 
+    def put_back(self, device: PciDevice) -> None:
+        """A device that was removed is in its slot again, and gets its driver of the host."""
+        native = self.native.get(device.address)
+        self.insert(replace(device, driver=native))
+
     def stop(self, uuid: str) -> None:
         """Virsh destroy: managed devices go back to what they had, VFs to their networks."""
         guest = self.guests[uuid]
+        if guest.live is None:
+            raise HostError(reasons.LIBVIRT_ERROR, "domain is not running")
         self._give_back(guest, guest.before, guest.configs)
         self.networks.leave(uuid)
         guest.live, guest.before, guest.configs = None, {}, {}

@@ -27,7 +27,7 @@ from ..core.pci_xml import read_address
 from ..core.pool import PoolRecord
 from ..core.record import Record
 from ..core.sriov import Pf, VfConfig
-from ..ports import Host
+from ..ports import Clock, Host
 from .host import FakeGuest, FakeHost, insert, without, without_alias
 
 
@@ -90,7 +90,10 @@ class FakeHypervisor:
 
     def names(self, addresses: tuple[PciAddress, ...]) -> Names:
         self._reach("names")
-        return {a: ("Intel Corporation", f"device {a}") for a in addresses if a in self._host.devices}
+        names, there = self._host.names, [a for a in addresses if a in self._host.devices]
+        if self._host.recorded is not None:
+            return {a: names[a] for a in there if a in names}
+        return {a: ("Intel Corporation", f"device {a}") for a in there}
 
     def detach_driver(self, address: PciAddress) -> None:
         self._reach("detach")
@@ -250,13 +253,19 @@ class FakeDevices:
         return tuple(self._host.uses)
 
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
-        return self._host.disks.get(path)
+        if path in self._host.disks or self._host.recorded is None:
+            return self._host.disks.get(path)
+        return self._host.recorded.block_device(path)
 
     def scsi_host(self, name: str) -> frozenset[PciAddress]:
-        return self._host.scsi_hosts.get(name, frozenset())
+        if name in self._host.scsi_hosts or self._host.recorded is None:
+            return self._host.scsi_hosts.get(name, frozenset())
+        return self._host.recorded.scsi_host(name)
 
     def interface(self, name: str) -> frozenset[PciAddress]:
         pf = self._host.sriov.by_netdev(name)
+        if pf is None and name not in self._host.interfaces and self._host.recorded is not None:
+            return self._host.recorded.interface(name)
         return self._host.interfaces.get(name, frozenset({pf.address} if pf else ()))
 
     def pfs(self) -> tuple[Pf, ...]:
@@ -362,7 +371,7 @@ class FakeClock:
         return self.seconds
 
 
-def ports(host: FakeHost, clock: FakeClock | None = None, boundary: Callable[[str], None] = lambda _n: None) -> Host:
+def ports(host: FakeHost, clock: Clock | None = None, boundary: Callable[[str], None] = lambda _n: None) -> Host:
     """All ports of one fake host in one hand."""
     return Host(
         FakeHypervisor(host),
