@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PYTHONPATH := operator
 # of tests/system, what runs beside its long story
 SHORT := tests/system/test_idle.py tests/system/test_faults.py tests/system/test_pools.py tests/system/test_nics.py
-UNIT := tests/core tests/reconcile tests/adapters tests/shell tests/chaos
+UNIT := tests/core tests/reconcile tests/adapters tests/shell tests/recordings tests/chaos
 
 .PHONY: help setup parts demo test test-all chaos chaos-lab test-unit lint crds lock bench lab-shell clean
 

@@ -1,4 +1,4 @@
-"""The composition root: ``python -m hostdev_operator agent | controller | import | crds``.
+"""The composition root: ``python -m hostdev_operator agent | controller | import | record | simulation | crds``.
 
 Each role imports only what it needs: the controller never loads libvirt, ``crds`` loads neither.
 """
@@ -11,10 +11,20 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .import_command import add_import, run_import
 
+if TYPE_CHECKING:
+    from .adapters.kernel_events import KernelEvents
+    from .ports import Host
+    from .shell.agent import Senses
+
+#: In the state directory of an agent that simulates.
+_SOCKET = "simulation.sock"
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -32,18 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     roles = parser.add_subparsers(dest="role", required=True)
     agent = roles.add_parser("agent", help="the agent of one node")
     agent.add_argument("--node-name", required=True, type=_node_name, help="the Kubernetes node it runs on")
-    agent.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
+    _add_host(agent)
     agent.add_argument(
-        "--host-root",
+        "--simulate",
         type=Path,
-        default=Path("/"),
-        help="where the host's /proc and /sys are (default: %(default)s)",
-    )
-    agent.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path("/var/lib/hostdev-operator"),
-        help="the journal; must survive restarts of agent and host (default: %(default)s)",
+        metavar="RECORDING",
+        help="work on a made-up host that begins as the recorded one; nothing of this host is read or changed",
     )
     controller = roles.add_parser("controller", help="the controller, one for the cluster")
     for role, port in ((agent, 9440), (controller, 9441)):
@@ -54,10 +58,38 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
     add_import(roles, _node_name)
+    record = roles.add_parser("record", help="record this host into a file, to be looked at elsewhere")
+    record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as host.tar.zst")
+    record.add_argument("--mask", action="store_true", help="hide serial numbers, MAC addresses, UUIDs, host names")
+    _add_host(record)
+    simulation = roles.add_parser("simulation", help="change the host of an agent that simulates; docs/recording.md")
+    simulation.add_argument("words", nargs="+", metavar="WORD", help="such as: show, start GUEST, remove ADDRESS")
+    _add_state_dir(simulation)
     crds = roles.add_parser("crds", help="write the CustomResourceDefinitions, and the documentation of reasons")
     crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
     crds.add_argument("--docs", type=Path, help="also write what is generated of the documentation to this folder")
     return parser
+
+
+def _add_host(role: argparse.ArgumentParser) -> None:
+    """Where the parts of the host are."""
+    role.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
+    role.add_argument(
+        "--host-root",
+        type=Path,
+        default=Path("/"),
+        help="where the host's /proc and /sys are (default: %(default)s)",
+    )
+    _add_state_dir(role)
+
+
+def _add_state_dir(role: argparse.ArgumentParser) -> None:
+    role.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/hostdev-operator"),
+        help="the journal; must survive restarts of agent and host (default: %(default)s)",
+    )
 
 
 def _configure_logging(arguments: argparse.Namespace) -> None:
@@ -71,22 +103,38 @@ def _configure_logging(arguments: argparse.Namespace) -> None:
 
 
 async def _agent(arguments: argparse.Namespace) -> None:
-    from .adapters.clock import SystemClock
-    from .adapters.crash import boundary_from_environment
-    from .adapters.hypervisor import LibvirtHypervisor
-    from .adapters.journal import Journal
-    from .adapters.kernel import Kernel
-    from .adapters.kernel_events import KernelEvents
     from .adapters.kube import KubeCluster
-    from .adapters.libvirt_connection import LibvirtConnection
-    from .ports import Host
-    from .shell.agent import Agent, Senses, run_agent
+    from .shell.agent import Agent, run_agent
     from .shell.probes import Probes
 
     loop = asyncio.get_running_loop()
 
     def host_changed() -> None:  # called in the event threads of libvirt and kernel, perhaps before the agent is made
         loop.call_soon_threadsafe(lambda: agent.host_changed())  # noqa: PLW0108 - agent is made below
+
+    with (_simulated_host if arguments.simulate else _real_host)(arguments, host_changed) as (host, senses, events):
+        cluster = KubeCluster("hostdev-agent", arguments.node_name)
+        agent = Agent(arguments.node_name, host, cluster, senses)
+        probes = Probes(arguments.probe_address, arguments.probe_port, agent.unready)
+        with events:
+            await run_agent(agent, arguments.node_name, probes)
+
+
+#: A host's ports, how its changes are noticed, and what tells of them while it is entered.
+_Parts = tuple["Host", "Senses", AbstractContextManager[None]]
+
+
+@contextmanager
+def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) -> Iterator[_Parts]:
+    from .adapters.clock import SystemClock
+    from .adapters.crash import boundary_from_environment
+    from .adapters.hypervisor import LibvirtHypervisor
+    from .adapters.journal import Journal
+    from .adapters.kernel import Kernel
+    from .adapters.kernel_events import KernelEvents
+    from .adapters.libvirt_connection import LibvirtConnection
+    from .ports import Host
+    from .shell.agent import Senses
 
     connection = LibvirtConnection(arguments.connect, host_changed)
     journal = Journal(arguments.state_dir)
@@ -101,15 +149,42 @@ async def _agent(arguments: argparse.Namespace) -> None:
         boundary_from_environment(),
     )
     senses = Senses(connection.get, lambda: connection.connected)
-    cluster = KubeCluster("hostdev-agent", arguments.node_name)
-    agent = Agent(arguments.node_name, host, cluster, senses)
-    probes = Probes(arguments.probe_address, arguments.probe_port, agent.unready)
-    events = KernelEvents(arguments.host_root, host_changed)
+    yield host, senses, _told(KernelEvents(arguments.host_root, host_changed))
+
+
+@contextmanager
+def _told(events: KernelEvents) -> Iterator[None]:
     events.start()
     try:
-        await run_agent(agent, arguments.node_name, probes)
+        yield
     finally:
         events.stop()
+
+
+@contextmanager
+def _simulated_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) -> Iterator[_Parts]:
+    """All of it is in memory: a restart of the agent is the recorded host anew."""
+    from .adapters.clock import SystemClock
+    from .adapters.recording import open_recording
+    from .shell.agent import Senses
+    from .simulation.control import Commands, Control
+    from .simulation.ports import ports
+    from .simulation.recorded import simulated
+
+    with open_recording(arguments.simulate) as recorded:
+        host = simulated(recorded)
+        senses = Senses(lambda: None, lambda: True)
+        arguments.state_dir.mkdir(parents=True, exist_ok=True)
+        control = Control(Commands(host, host_changed), arguments.state_dir / _SOCKET)
+        yield ports(host, SystemClock()), senses, control
+
+
+def _simulation(arguments: argparse.Namespace) -> int:
+    from .simulation.control import ask
+
+    answer = ask(arguments.state_dir / _SOCKET, arguments.words)
+    sys.stdout.write(f"{answer}\n")
+    return 1 if answer.startswith("error") else 0
 
 
 async def _controller(arguments: argparse.Namespace) -> None:
@@ -122,30 +197,68 @@ async def _controller(arguments: argparse.Namespace) -> None:
     await run_controller(controller, Probes(arguments.probe_address, arguments.probe_port, controller.unready))
 
 
+def _record(arguments: argparse.Namespace) -> None:
+    """Beside a running agent or without one: nothing is changed, and no lock is taken."""
+    from .adapters.archive import pack
+    from .adapters.clock import SystemClock
+    from .adapters.hypervisor import LibvirtHypervisor
+    from .adapters.journal import Journal
+    from .adapters.kernel import Kernel
+    from .adapters.libvirt_connection import LibvirtConnection
+    from .adapters.recorder import capture, versions
+    from .core.masking import mask
+    from .core.recording import Head
+    from .ports import Host
+
+    connection = LibvirtConnection(arguments.connect, lambda: None)
+    journal = Journal(arguments.state_dir)
+    kernel = Kernel(arguments.host_root)
+    host = Host(LibvirtHypervisor(connection), kernel, journal.assignments, journal.pools, SystemClock())
+    head = Head(os.uname().nodename, versions(arguments.host_root, connection))
+    tree = capture(arguments.host_root, host, arguments.state_dir, head)
+    arguments.output.touch(mode=0o600)  # nobody else's business until its owner says so
+    arguments.output.write_bytes(pack(mask(tree) if arguments.mask else tree))
+
+
 def main() -> int:
     """Parse the command line and run a role; 2 for wrong usage, 1 for a failure that is explained."""
     os.environ["LC_ALL"] = "C"  # before libvirt is loaded: its messages are matched with the failure catalogue
     arguments = _parser().parse_args()
-    if arguments.role == "crds":
-        from .api import crd
-        from .core import catalogue
-
-        crd.write(arguments.output)
-        if arguments.docs:
-            catalogue.write(arguments.docs)
-        return 0
     from .core.errors import HostError
+    from .core.recording import RecordingError
 
     try:
-        if arguments.role == "import":
-            run_import(arguments)
-            return 0
-        _configure_logging(arguments)
-        asyncio.run(_agent(arguments) if arguments.role == "agent" else _controller(arguments))
+        return _run(arguments)
     except HostError as error:
         sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")
-        return 1
+    except (OSError, RecordingError) as error:
+        sys.stderr.write(f"hostdev_operator: {error}\n")
+    return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.role:
+        case "crds":
+            _crds(arguments)
+        case "import":
+            run_import(arguments)
+        case "record":
+            _record(arguments)
+        case "simulation":
+            return _simulation(arguments)
+        case role:
+            _configure_logging(arguments)
+            asyncio.run(_agent(arguments) if role == "agent" else _controller(arguments))
     return 0
+
+
+def _crds(arguments: argparse.Namespace) -> None:
+    from .api import crd
+    from .core import catalogue
+
+    crd.write(arguments.output)
+    if arguments.docs:
+        catalogue.write(arguments.docs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the engine needs of the outside world. Adapters implement these; tests/fakes has one stateful fake of each.
+"""What the engine needs of the outside world. Adapters implement these; simulation/ has one stateful fake of each.
 
 All calls of Hypervisor have a deadline inside the adapter: none waits for ever. Failures are HostError with a reason of
 the catalogue.

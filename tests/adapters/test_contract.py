@@ -35,10 +35,10 @@ from hostdev_operator.core.pool import PoolRecord
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.sriov import VfConfig
 from hostdev_operator.ports import Clock, HostDevices, Hypervisor, PoolRecordStore, RecordStore
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeClock, FakeDevices, FakeHypervisor, FakePoolRecords, FakeRecords
 from tests.adapters import libvirt_node
 from tests.core.hosts import assigned
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeClock, FakeDevices, FakeHypervisor, FakePoolRecords, FakeRecords
 from tests.fakes.samples import DB, MATE, NIC, OTHER_UID, UID, WEB, device, port
 from tests.fakes.sysfs_tree import SysfsTree
 

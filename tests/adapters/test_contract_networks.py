@@ -17,9 +17,9 @@ from hostdev_operator.core import network_xml, reasons
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.network import Network, NetworkPortgroup
 from hostdev_operator.ports import Hypervisor
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeHypervisor
 from tests.adapters import libvirt_node
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeHypervisor
 from tests.fakes.samples import NIC, device
 
 BOTH = pytest.mark.parametrize("kind", ["fake", "real"])

@@ -14,10 +14,10 @@ from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.sriov import Pf, VfConfig
 from hostdev_operator.ports import HostDevices
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeDevices
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeDevices
+from hostdev_operator.simulation.sriov import FRESH
 from tests.fakes.samples import device
-from tests.fakes.sriov import FRESH
 from tests.fakes.sysfs_sriov import PF, SriovKernel
 from tests.fakes.sysfs_tree import SysfsTree
 

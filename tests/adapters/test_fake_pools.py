@@ -9,10 +9,10 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.sriov import VfConfig
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import ports
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import ports
+from hostdev_operator.simulation.sriov import FRESH, FakePf
 from tests.fakes.samples import DB, NIC, WEB, device
-from tests.fakes.sriov import FRESH, FakePf
 
 THIRD = "33333333-3333-4333-8333-333333333333"
 XML = """<network><name>vfs</name><forward mode='hostdev' managed='yes'><pf dev='eth3'/></forward>

@@ -18,8 +18,8 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.sriov import VfConfig
+from hostdev_operator.simulation.sriov import FRESH
 from tests.adapters.late_calls import wait_for_late_calls
-from tests.fakes.sriov import FRESH
 from tests.fakes.sysfs_sriov import PF, SriovKernel
 from tests.fakes.sysfs_tree import SysfsTree
 

@@ -1,6 +1,6 @@
 """A made-up host of 1,024 VFs over 8 PFs, a pool of each, and 200 running guests with a NIC of a pool each.
 
-The agent is the real one; kernel, libvirt and API server are those of tests/fakes.
+The agent is the real one; kernel and libvirt are the simulated ones, the API server is that of tests/fakes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.observe import observe
 from hostdev_operator.shell.agent import Agent, Senses
 from hostdev_operator.shell.watched import is_ready
+from hostdev_operator.simulation.host import FakeGuest, FakeHost
+from hostdev_operator.simulation.ports import FakeClock, ports
 from tests.fakes.cluster import FakeCluster
-from tests.fakes.host import FakeGuest, FakeHost
-from tests.fakes.ports import FakeClock, ports
 from tests.lab.guests import guest_xml
 
 PFS, VFS, GUESTS = 8, 128, 200

@@ -10,10 +10,10 @@ from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.pool import PoolRecord
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.sriov import VfConfig
+from hostdev_operator.simulation.host import FakeHost
 from tests.chaos.samples import PF
 from tests.chaos.truth import PREFIX, endpoints, has_anything_of, holders, on_host_driver, owned
 from tests.chaos.world import World
-from tests.fakes.host import FakeHost
 from tests.fakes.samples import DISK
 
 ONE_AGENT = "one agent for a node"

@@ -13,10 +13,10 @@ from typing import Any
 from hostdev_operator.api import API_VERSION
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.pci import PciAddress
+from hostdev_operator.simulation.host import FakeGuest
 from tests.chaos.samples import DEVICES, GUESTS, OTHER_CARD, PF, POOLS, SLOTS, VFS, source_of, uuid_of
 from tests.chaos.truth import endpoints, holders, on_host_driver
 from tests.chaos.world import World
-from tests.fakes.host import FakeGuest
 from tests.fakes.samples import LONER, NODE, device
 
 Perform = Callable[..., bool]

@@ -10,7 +10,7 @@ from typing import Any
 from hostdev_operator.core import reasons
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.pci import PciAddress
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.shell.loop import ControlledLoop
 
 #: What a call that hangs takes until its deadline.

@@ -14,8 +14,8 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.ports import Body, Cluster, ClusterError, Host
 from hostdev_operator.shell.agent import Agent, Senses
 from hostdev_operator.shell.controller import Controller
+from hostdev_operator.simulation.ports import FakeDevices, FakeHypervisor
 from tests.chaos.parts import NO_BUSY_LOOP, Killed, has_run_away
-from tests.fakes.ports import FakeDevices, FakeHypervisor
 from tests.fakes.samples import NODE
 
 if TYPE_CHECKING:

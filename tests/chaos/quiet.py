@@ -10,13 +10,13 @@ from hostdev_operator.core.conditions import READY
 from hostdev_operator.core.reasons import CATALOGUE
 from hostdev_operator.core.record import Record
 from hostdev_operator.ports import Body
+from hostdev_operator.simulation.host import FakeGuest
 from tests.chaos.faults import heal
 from tests.chaos.invariants import Watch, is_as_it_was
 from tests.chaos.operations import OPERATIONS, delete_object
 from tests.chaos.samples import PF
 from tests.chaos.truth import PREFIX, Owned, endpoints, of_alias, on_host_driver, owned
 from tests.chaos.world import World
-from tests.fakes.host import FakeGuest
 from tests.fakes.samples import LONER, NODE
 
 SETTLES = "the node comes to rest"

@@ -9,7 +9,7 @@ from lxml import etree
 
 from hostdev_operator.core.model import PciDevice, Role
 from hostdev_operator.core.pci import PciAddress
-from tests.fakes.host import FakeGuest, FakeHost
+from hostdev_operator.simulation.host import FakeGuest, FakeHost
 
 PREFIX = "ua-hostdev-"
 

@@ -10,7 +10,7 @@ from hostdev_operator.core.intent import Intent, Wish
 from hostdev_operator.core.model import PciDevice, Role
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.reconcile.assignment import Assignment
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 
 UID = "0a0a0a0a-0000-4000-8000-000000000001"
 OTHER_UID = "0a0a0a0a-0000-4000-8000-000000000002"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hostdev_operator.adapters.netlink import Netlink
 from hostdev_operator.core.sriov import VfConfig
-from tests.fakes.sriov import FRESH
+from hostdev_operator.simulation.sriov import FRESH
 from tests.fakes.sysfs_tree import SysfsTree
 
 PF = "0000:01:00.0"

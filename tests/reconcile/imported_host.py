@@ -13,9 +13,9 @@ from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.pci_xml import address_attributes
 from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.observe import observe
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import ports
 from tests.core.nics import DEFINITION, MAC, MAC2, PF
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import ports
 from tests.fakes.samples import DB, LONER, NODE, WEB
 from tests.reconcile.nic_running import THIRD, vf_host, vfs
 

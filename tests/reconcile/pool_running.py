@@ -15,8 +15,8 @@ from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.locks import NamedLocks
 from hostdev_operator.reconcile.looker import Looker
 from hostdev_operator.reconcile.pools import NodePool, PoolReconciler, PoolResult
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeClock, ports
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeClock, ports
 from tests.fakes.samples import CREATED, NODE, device, small_host
 from tests.reconcile.running import Crash
 

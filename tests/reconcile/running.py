@@ -13,8 +13,8 @@ from hostdev_operator.core.settings import Settings
 from hostdev_operator.reconcile.assignment import Assignment, AssignmentReconciler, Result
 from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.looker import Looker
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeClock, ports
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeClock, ports
 
 
 class Crash(Exception):  # noqa: N818 - no error of the product

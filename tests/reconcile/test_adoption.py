@@ -14,8 +14,8 @@ from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.core.sriov import VfConfig
 from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2, PF
-from tests.fakes.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device
 from tests.reconcile.imported_host import plain, pool_nic, source, vf_nic
 from tests.reconcile.nic_running import THIRD, delete, make_pool, of_pool, of_vf, vf_host, vfs

@@ -6,7 +6,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.model import VFIO_DRIVER, Role
 from hostdev_operator.core.reasons import Retry
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, PORT, UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, ready
 

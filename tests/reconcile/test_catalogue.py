@@ -17,7 +17,7 @@ from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.domain_xml import hostdev_xml
 from hostdev_operator.core.reasons import CATALOGUE, Reason, from_words
 from hostdev_operator.core.settings import Settings
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, PORT, WEB, assignment, device, small_host, spec
 from tests.reconcile.nic_scenarios import NIC_SCENARIOS
 from tests.reconcile.pool_scenarios import POOL_SCENARIOS

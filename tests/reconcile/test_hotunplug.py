@@ -8,7 +8,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.reconcile.assignment import Assignment
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, asked, attached, count_boundaries, message, ready
 from tests.reconcile.test_assign import host_device

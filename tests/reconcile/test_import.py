@@ -12,8 +12,8 @@ from hostdev_operator.api.vfpool import NodeVFPoolStatus, VFPool
 from hostdev_operator.core.pool_binding import Pool, spec_for
 from hostdev_operator.reconcile.assignment import Assignment
 from hostdev_operator.reconcile.pools import NodePool
+from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2, PF, PF_MAC
-from tests.fakes.host import FakeHost
 from tests.fakes.samples import CREATED, DB, LONER, MATE, NIC, NODE, WEB, assignment
 from tests.reconcile.imported_host import MAC3, documents, imported, old_host, plain, pool_nic, source, vf_nic
 from tests.reconcile.nic_running import THIRD, vfs

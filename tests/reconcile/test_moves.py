@@ -8,7 +8,7 @@ import pytest
 
 from hostdev_operator.core import reasons
 from hostdev_operator.core.reasons import Retry
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import UID, WEB, assignment
 from tests.reconcile.nic_running import SLOTS, make_pool, nics, of_pool, vf_host
 from tests.reconcile.running import Engine, ready

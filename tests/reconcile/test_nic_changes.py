@@ -9,8 +9,8 @@ import pytest
 
 from hostdev_operator.core import reasons
 from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2
-from tests.fakes.host import FakeHost
 from tests.fakes.samples import WEB
 from tests.reconcile.nic_running import (
     config,

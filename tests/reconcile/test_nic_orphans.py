@@ -10,8 +10,8 @@ from hostdev_operator.core.orphans import Orphan, foreign_nics
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.observe import observe
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeClock, ports
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeClock, ports
 from tests.fakes.samples import UID, WEB
 from tests.reconcile.nic_running import make_pool, nics, of_pool, vf_host
 from tests.reconcile.running import Engine

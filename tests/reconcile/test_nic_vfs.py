@@ -7,8 +7,8 @@ import pytest
 from hostdev_operator.core import reasons
 from hostdev_operator.core.mac import derived_mac
 from hostdev_operator.core.sriov import VfConfig
+from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, PF, PF_MAC
-from tests.fakes.host import FakeHost
 from tests.fakes.samples import WEB, assignment
 from tests.reconcile.nic_running import (
     config,

@@ -12,10 +12,10 @@ from hostdev_operator.core.mac import derived_mac
 from hostdev_operator.core.model import Nic
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.reconcile.assignment import Result
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.sriov import FRESH
 from tests.core.nics import MAC
-from tests.fakes.host import FakeHost
 from tests.fakes.samples import DB, OTHER_UID, UID, WEB
-from tests.fakes.sriov import FRESH
 from tests.reconcile.nic_running import (
     SLOTS,
     THIRD,

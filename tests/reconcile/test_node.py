@@ -14,7 +14,7 @@ from hostdev_operator.core.orphans import Orphan
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, DISK, LONER, MATE, NIC, UID, WEB, assignment, small_host
 from tests.reconcile.running import Crash, Engine, message, ready
 

@@ -13,7 +13,7 @@ from hostdev_operator.core.network_xml import network_text
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.observe import observe
-from tests.fakes.ports import ports
+from hostdev_operator.simulation.ports import ports
 from tests.fakes.samples import WEB, assignment
 from tests.reconcile.pool_running import PF, Pools, node_pool, pf_host
 from tests.reconcile.running import Engine, ready

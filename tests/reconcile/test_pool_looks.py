@@ -13,7 +13,7 @@ from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.locks import NamedLocks
 from hostdev_operator.reconcile.looker import Looker
 from hostdev_operator.reconcile.pools import PoolReconciler
-from tests.fakes.ports import ports
+from hostdev_operator.simulation.ports import ports
 from tests.fakes.samples import NODE
 from tests.reconcile.pool_running import PF, Pools, node_pool, ready
 

@@ -9,7 +9,7 @@ import pytest
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.record import Record
 from hostdev_operator.reconcile.assignment import Assignment
-from tests.fakes.host import FakeHost
+from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device, small_host
 from tests.reconcile.running import Engine, attached, count_boundaries, message, ready
 from tests.reconcile.test_assign import host_device

@@ -10,8 +10,8 @@ from typing import Any
 from hostdev_operator.api import API_VERSION
 from hostdev_operator.ports import Body
 from hostdev_operator.shell.controller import Controller
+from hostdev_operator.simulation.ports import FakeClock
 from tests.fakes.cluster import FakeCluster
-from tests.fakes.ports import FakeClock
 from tests.fakes.samples import body
 
 AGENT = "hostdev-agent"

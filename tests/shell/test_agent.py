@@ -14,7 +14,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.ports import Body, ClusterError
 from hostdev_operator.shell.agent import Agent, Senses
-from tests.fakes.ports import ports
+from hostdev_operator.simulation.ports import ports
 from tests.fakes.samples import NODE, body
 from tests.shell.loop import on_loop
 from tests.shell.world import World, running

@@ -12,9 +12,9 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.ports import Body
 from hostdev_operator.shell.agent import Agent, Senses
 from hostdev_operator.shell.controller import Controller
+from hostdev_operator.simulation.host import FakeHost
+from hostdev_operator.simulation.ports import FakeClock, ports
 from tests.fakes.cluster import FakeCluster
-from tests.fakes.host import FakeHost
-from tests.fakes.ports import FakeClock, ports
 from tests.fakes.samples import NODE, small_host
 
 

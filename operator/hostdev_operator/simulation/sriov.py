@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from hostdev_operator.core import reasons
-from hostdev_operator.core.errors import HostError
-from hostdev_operator.core.model import PciDevice
-from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.sriov import Pf, VfConfig
+from ..core import reasons
+from ..core.errors import HostError
+from ..core.model import PciDevice
+from ..core.pci import PciAddress
+from ..core.sriov import Pf, VfConfig
 
 if TYPE_CHECKING:
-    from tests.fakes.host import FakeHost
+    from .host import FakeHost
 
 #: What a driver has of a VF that nobody has touched, as igb tells it.
 FRESH = VfConfig(

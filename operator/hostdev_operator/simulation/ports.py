@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, Self, TypeVar
 
-from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.actions import (
+from ..core import domain_xml, reasons
+from ..core.actions import (
     AddHostdev,
     AddInterface,
     PlugHostdev,
@@ -16,19 +16,19 @@ from hostdev_operator.core.actions import (
     UnplugHostdev,
     UnplugInterface,
 )
-from hostdev_operator.core.boot_file import boot_file
-from hostdev_operator.core.domain_xml import GuestXml
-from hostdev_operator.core.errors import HostError
-from hostdev_operator.core.host_status import Names
-from hostdev_operator.core.model import VFIO_DRIVER, PciDevice, Platform, Use
-from hostdev_operator.core.network_xml import NetworkXml
-from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.pci_xml import read_address
-from hostdev_operator.core.pool import PoolRecord
-from hostdev_operator.core.record import Record
-from hostdev_operator.core.sriov import Pf, VfConfig
-from hostdev_operator.ports import Host
-from tests.fakes.host import FakeGuest, FakeHost, insert, without, without_nic
+from ..core.boot_file import boot_file
+from ..core.domain_xml import GuestXml
+from ..core.errors import HostError
+from ..core.host_status import Names
+from ..core.model import VFIO_DRIVER, PciDevice, Platform, Use
+from ..core.network_xml import NetworkXml
+from ..core.pci import PciAddress
+from ..core.pci_xml import read_address
+from ..core.pool import PoolRecord
+from ..core.record import Record
+from ..core.sriov import Pf, VfConfig
+from ..ports import Clock, Host
+from .host import FakeGuest, FakeHost, insert, without, without_nic
 
 
 class FakeHypervisor:
@@ -90,7 +90,10 @@ class FakeHypervisor:
 
     def names(self, addresses: tuple[PciAddress, ...]) -> Names:
         self._reach("names")
-        return {a: ("Intel Corporation", f"device {a}") for a in addresses if a in self._host.devices}
+        names, there = self._host.names, [a for a in addresses if a in self._host.devices]
+        if self._host.recorded is not None:
+            return {a: names[a] for a in there if a in names}
+        return {a: ("Intel Corporation", f"device {a}") for a in there}
 
     def detach_driver(self, address: PciAddress) -> None:
         self._reach("detach")
@@ -248,18 +251,25 @@ class FakeDevices:
         return self._host.platform
 
     def uses(self, age: float = 0.0) -> tuple[Use, ...]:
+        del age
         if self._host.unknown_use is not None:
             raise HostError(reasons.HOST_USE_UNKNOWN, self._host.unknown_use)
         return tuple(self._host.uses)
 
     def block_device(self, path: str) -> frozenset[PciAddress] | None:
-        return self._host.disks.get(path)
+        if path in self._host.disks or self._host.recorded is None:
+            return self._host.disks.get(path)
+        return self._host.recorded.block_device(path)
 
     def scsi_host(self, name: str) -> frozenset[PciAddress]:
-        return self._host.scsi_hosts.get(name, frozenset())
+        if name in self._host.scsi_hosts or self._host.recorded is None:
+            return self._host.scsi_hosts.get(name, frozenset())
+        return self._host.recorded.scsi_host(name)
 
     def interface(self, name: str) -> frozenset[PciAddress]:
         pf = self._host.sriov.by_netdev(name)
+        if pf is None and name not in self._host.interfaces and self._host.recorded is not None:
+            return self._host.recorded.interface(name)
         return self._host.interfaces.get(name, frozenset({pf.address} if pf else ()))
 
     def pfs(self) -> tuple[Pf, ...]:
@@ -365,7 +375,7 @@ class FakeClock:
         return self.seconds
 
 
-def ports(host: FakeHost, clock: FakeClock | None = None, boundary: Callable[[str], None] = lambda _n: None) -> Host:
+def ports(host: FakeHost, clock: Clock | None = None, boundary: Callable[[str], None] = lambda _n: None) -> Host:
     """All ports of one fake host in one hand."""
     return Host(
         FakeHypervisor(host),

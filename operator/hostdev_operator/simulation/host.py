@@ -1,6 +1,6 @@
 """A made-up host: PCI devices with drivers and IOMMU groups, libvirt guests, a journal. All fake ports share it.
 
-Its VFs are in tests/fakes/sriov.py, its libvirt networks in tests/fakes/networks.py.
+Its VFs are in sriov.py, its libvirt networks in networks.py.
 
 It behaves as kernel and libvirt do where the product depends on it, and fails where a test tells it to.
 """
@@ -15,15 +15,16 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.errors import HostError
-from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
-from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.pci_xml import Element, read_address
-from hostdev_operator.core.reasons import Reason
-from hostdev_operator.core.sriov import VfConfig
-from tests.fakes.networks import FakeNetworks
-from tests.fakes.sriov import FakeSriov
+from ..core import domain_xml, reasons
+from ..core.errors import HostError
+from ..core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
+from ..core.pci import PciAddress
+from ..core.pci_xml import Element, read_address
+from ..core.reasons import Reason
+from ..core.sriov import VfConfig
+from ..ports import HostDevices
+from .networks import FakeNetworks
+from .sriov import FakeSriov
 
 
 @dataclass
@@ -86,6 +87,9 @@ class FakeHost:
         self.unknown_use: str | None = None
         self.disks: dict[str, frozenset[PciAddress]] = {}
         self.interfaces: dict[str, frozenset[PciAddress]] = {}
+        #: Of a host that was recorded: the names of devices, and who is asked of disks and interfaces not listed here.
+        self.names: dict[PciAddress, tuple[str | None, str | None]] = {}
+        self.recorded: HostDevices | None = None
         self.records: dict[str, str] = {}
         self.pool_records: dict[str, str] = {}
         #: What the host's boot unit would read.
@@ -275,9 +279,16 @@ class FakeHost:
         self.devices[device.address] = device
         self.native[device.address] = device.driver
 
+    def put_back(self, device: PciDevice) -> None:
+        """A device that was removed is in its slot again, and gets its driver of the host."""
+        native = self.native.get(device.address)
+        self.insert(replace(device, driver=native))
+
     def stop(self, uuid: str) -> None:
         """Virsh destroy: managed devices go back to what they had, VFs to their networks."""
         guest = self.guests[uuid]
+        if guest.live is None:
+            raise HostError(reasons.LIBVIRT_ERROR, "domain is not running")
         self._give_back(guest, guest.before, guest.configs)
         self.networks.leave(uuid)
         guest.live, guest.before, guest.configs = None, {}, {}

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from hostdev_operator.core import domain_xml, reasons
-from hostdev_operator.core.errors import HostError
-from hostdev_operator.core.network_xml import NetworkXml
-from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.core.pci_xml import Element, address_attributes, read_address
+from ..core import domain_xml, reasons
+from ..core.errors import HostError
+from ..core.network_xml import NetworkXml
+from ..core.pci import PciAddress
+from ..core.pci_xml import Element, address_attributes, read_address
 
 if TYPE_CHECKING:
-    from tests.fakes.host import FakeHost
+    from .host import FakeHost
 
 
 @dataclass
