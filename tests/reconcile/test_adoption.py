@@ -12,77 +12,24 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.core.sriov import VfConfig
 from hostdev_operator.reconcile.assignment import Assignment
 from hostdev_operator.simulation.host import FakeHost
-from tests.core.nics import MAC, MAC2, PF
-from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device
+from tests.core.nics import MAC, MAC2
+from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment
+from tests.reconcile.adoption_cases import (
+    ADOPTED,
+    CASES,
+    Case,
+    Maker,
+    is_recorded,
+    nic_of_pool,
+    nic_of_pool_without_mac,
+    plain_device,
+    vf_as_nic,
+)
 from tests.reconcile.imported_host import plain, pool_nic, source, vf_nic
 from tests.reconcile.nic_running import THIRD, delete, make_pool, of_pool, of_vf, vf_host, vfs
 from tests.reconcile.running import Engine, attached, message, ready
-
-ADOPTED = ("True", "Adopted")
-
-
-class Case:
-    """A guest that was made by hand, and the assignment that fits it."""
-
-    def __init__(self, make: Callable[[FakeHost, Engine], Assignment]) -> None:
-        self.host = vf_host()
-        self.engine = Engine(self.host)
-        self.obj = make(self.host, self.engine)
-        self.host.calls.clear()
-
-
-def _plain(host: FakeHost, _engine: Engine) -> Assignment:
-    host.define(WEB, "web", plain(LONER))
-    return assignment(LONER, adopt=True, releasePolicy="Keep")
-
-
-def _unmanaged(host: FakeHost, _engine: Engine) -> Assignment:
-    """Its administrator has bound it to vfio-pci, once for all."""
-    host.define(WEB, "web", plain(LONER, managed="no"))
-    host.bind(LONER, "vfio-pci")
-    return assignment(LONER, adopt=True, managed=False, releasePolicy="Keep")
-
-
-def _unmanaged_vf(host: FakeHost, _engine: Engine) -> Assignment:
-    """The same with a VF; the kernel would bind nothing to it, since its PF's autoprobe is off."""
-    host.define(WEB, "web", plain(vfs(host)[0], managed="no"))
-    host.bind(vfs(host)[0], "vfio-pci")
-    return of_vf(host, adopt=True, managed=False, releasePolicy="Keep")
-
-
-def _left_behind(host: FakeHost, _engine: Engine) -> Assignment:
-    """Made by an assignment that was deleted with Keep."""
-    host.define(WEB, "web", plain(LONER, alias=f"ua-hostdev-{OTHER_UID}"))
-    return assignment(LONER, adopt=True, releasePolicy="Keep")
-
-
-def _vf(host: FakeHost, _engine: Engine) -> Assignment:
-    host.define(WEB, "web", vf_nic(vfs(host)[0]))
-    host.sriov.configure(PF, 0, VfConfig(mac="52:54:00:99:99:99", vlan=7, max_tx_rate=10))
-    return of_vf(host, adopt=True, releasePolicy="Keep", network={"mac": MAC, "vlan": 5})
-
-
-def _pool(host: FakeHost, engine: Engine) -> Assignment:
-    make_pool(host, engine)
-    host.define(WEB, "web", pool_nic())
-    return of_pool(adopt=True, releasePolicy="Keep", network={"mac": MAC2})
-
-
-def _pool_without_mac(host: FakeHost, engine: Engine) -> Assignment:
-    obj = _pool(host, engine)
-    return replace(obj, spec=obj.spec.model_copy(update={"network": None}))
-
-
-MAKERS = [_plain, _unmanaged, _unmanaged_vf, _left_behind, _vf, _pool, _pool_without_mac]
-CASES = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__.strip("_"))
-Maker = Callable[[FakeHost, Engine], Assignment]
-
-
-def is_recorded(make: Maker) -> bool:
-    return not make.__name__.startswith("_pool")
 
 
 @CASES
@@ -150,7 +97,9 @@ def test_what_was_adopted_is_given_back_like_any_other(make: Maker) -> None:
     assert len(host.changes()) == 1
 
 
-@pytest.mark.parametrize("make", [_plain, _vf, _pool, _pool_without_mac], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [plain_device, vf_as_nic, nic_of_pool, nic_of_pool_without_mac], ids=lambda make: make.__name__
+)
 def test_the_running_guest_lets_go_of_what_was_adopted_if_it_is_asked(make: Maker) -> None:
     case = Case(make)
     host, engine = case.host, case.engine
@@ -168,7 +117,7 @@ def test_the_running_guest_lets_go_of_what_was_adopted_if_it_is_asked(make: Make
 
 def test_a_device_that_was_on_vfio_before_its_guest_ran_is_not_given_to_the_host() -> None:
     """Managed, adopted while the guest ran: what it had, libvirt alone knew, and has given back."""
-    case = Case(_plain)
+    case = Case(plain_device)
     host, engine = case.host, case.engine
     host.bind(LONER, "vfio-pci")
     host.start(WEB)
@@ -273,7 +222,7 @@ def test_of_two_nics_of_the_pool_the_mac_address_must_be_said() -> None:
 def test_what_another_guest_has_as_well_is_not_adopted() -> None:
     def make(host: FakeHost, engine: Engine) -> Assignment:
         host.define(DB, "db", plain(LONER))
-        return _plain(host, engine)
+        return plain_device(host, engine)
 
     refused(make, reasons.DEVICE_IN_USE, "guest db")
 
@@ -281,7 +230,7 @@ def test_what_another_guest_has_as_well_is_not_adopted() -> None:
 def test_a_nic_whose_mac_address_another_guest_has_as_well_is_not_adopted() -> None:
     def make(host: FakeHost, engine: Engine) -> Assignment:
         host.define(THIRD, "third", pool_nic(MAC2))
-        return _pool(host, engine)
+        return nic_of_pool(host, engine)
 
     refused(make, reasons.MAC_IN_USE, "guest third")
 
@@ -298,7 +247,7 @@ def test_what_another_assignment_has_made_is_not_adopted() -> None:
 
 
 def test_of_two_that_adopt_the_same_nic_the_older_one_has_it_and_the_other_one_takes_nothing() -> None:
-    case = Case(_pool_without_mac)
+    case = Case(nic_of_pool_without_mac)
     host, engine = case.host, case.engine
     young = replace(case.obj, uid="young", name="young", created="2026-02-01T00:00:00Z")
     young = replace(young, spec=young.spec.model_copy(update={"release_policy": "Return"}))
@@ -311,10 +260,10 @@ def test_of_two_that_adopt_the_same_nic_the_older_one_has_it_and_the_other_one_t
 
 
 def test_the_checks_of_any_device_stand_before_an_adoption() -> None:
-    case = Case(_plain)
+    case = Case(plain_device)
     case.host.use(LONER, "carries the default route over eth0")
     assert ready(case.engine.run(case.obj)) == ("False", "HostCritical")
-    case = Case(_plain)
+    case = Case(plain_device)
     case.engine.settings = Settings(paused=True)
     assert ready(case.engine.run(case.obj)) == ("False", "Paused")
     assert not case.host.records
@@ -336,181 +285,3 @@ def test_mates_of_what_is_adopted_stay_where_they_are_and_it_is_told() -> None:
     host.bind(MATE, "snd_hda_intel")
     assert host.outside() == before
     assert host.changes() == []
-
-
-# -- later -----------------------------------------------------------------------------------------------------------
-
-
-@CASES
-def test_what_is_edited_later_is_told_and_left(make: Maker) -> None:
-    case = Case(make)
-    host, engine = case.host, case.engine
-    engine.run(case.obj)
-    guest = host.guests[WEB]
-    assert guest.config
-    whole = guest.config
-    host.define(WEB, "web")  # by hand
-    before = host.outside()
-    assert ready(engine.run(case.obj)) == ("False", "NothingToAdopt")
-    assert host.outside() == before
-    assert (UID in host.records) is is_recorded(make)
-    guest.config = whole
-    assert ready(engine.run(case.obj)) == ADOPTED
-    assert host.changes() == []
-
-
-def test_another_card_in_its_place_is_told_and_the_guests_xml_is_left() -> None:
-    case = Case(_plain)
-    case.engine.run(case.obj)
-    case.host.devices[LONER] = device(LONER, "ixgbe", 13, product=0x1528)
-    before = case.host.outside()
-    assert ready(case.engine.run(case.obj)) == ("False", "IdentityChanged")
-    assert case.host.outside() == before
-    assert case.host.changes() == []
-
-
-def test_set_to_false_it_is_carried_out_like_any_other_and_given_back_as_it_was_found() -> None:
-    host = vf_host()
-    engine = Engine(host)
-    host.define(WEB, "web", plain(NIC))
-    drivers = host.drivers()
-    engine.run(assignment(NIC, adopt=True))
-    full = assignment(NIC, generation=2)
-    assert ready(engine.run(full)) == ("True", "Assigned")
-    assert host.devices[MATE].driver == "vfio-pci"
-    assert "ua-hostdev" not in (host.guests[WEB].config or "")
-    assert engine.run(delete(full)).released
-    assert host.drivers() == drivers
-    assert "<hostdev" not in (host.guests[WEB].config or "<hostdev")
-
-
-@pytest.mark.parametrize("on", [False, True], ids=["off", "on"])
-@pytest.mark.parametrize("kind", ["device", "vf", "pool"])
-def test_keep_leaves_what_we_made_ourselves_and_it_can_be_adopted_again(kind: str, on: bool) -> None:  # noqa: FBT001
-    host = vf_host()
-    engine = Engine(host)
-    make_pool(host, engine) if kind == "pool" else None
-    specs: dict[str, Callable[..., Assignment]] = {
-        "device": lambda **more: assignment(NIC, **more),
-        "vf": lambda **more: of_vf(host, network={"mac": MAC, "vlan": 5, "trust": True}, **more),
-        "pool": lambda **more: of_pool(network={"mac": MAC}, **more),
-    }
-    obj = specs[kind](releasePolicy="Keep")
-    assert ready(engine.run(obj)) == ("True", "Assigned")
-    if on:
-        host.start(WEB)
-        engine.run(obj)
-    before = host.outside()
-    host.calls.clear()
-    assert engine.run(delete(obj)).released
-    assert host.outside() == before
-    assert (host.changes(), host.records) == ([], {})
-    again = specs[kind](uid=OTHER_UID, adopt=True, releasePolicy="Keep")
-    result = engine.run(again)
-    assert ready(result) == ADOPTED, message(result)
-    assert result.status.guest
-    assert result.status.guest.alias == f"ua-hostdev-{UID}"
-    assert host.outside() == before
-
-
-def test_keep_waits_for_a_paused_node_and_for_a_change_that_hangs() -> None:
-    case = Case(_plain)
-    case.engine.run(case.obj)
-    case.engine.settings = Settings(paused=True)
-    assert ready(case.engine.run(delete(case.obj))) == ("False", "Paused")
-    case.engine.settings = Settings()
-    case.host.blocked.add(LONER)
-    assert ready(case.engine.run(delete(case.obj))) == ("False", "DetachBlocked")
-    case.host.blocked.clear()
-    assert case.engine.run(delete(case.obj)).released
-
-
-def test_other_guests_are_nobodys_business() -> None:
-    """A NIC of the same network and MAC address in another guest, a copy, is not taken out."""
-    case = Case(_pool)
-    obj = replace(case.obj, spec=case.obj.spec.model_copy(update={"release_policy": "Return"}))
-    case.engine.run(obj)
-    case.host.define(THIRD, "third", pool_nic(MAC2))
-    third = case.host.guests[THIRD].config
-    assert case.engine.run(delete(obj)).released
-    assert case.host.guests[THIRD].config == third
-
-
-def test_a_mate_that_its_administrator_takes_from_the_host_is_not_given_back_by_us() -> None:
-    host = vf_host()
-    engine = Engine(host)
-    host.define(WEB, "web", plain(NIC))
-    obj = assignment(NIC, adopt=True)
-    engine.run(obj)
-    host.bind(MATE, "vfio-pci")
-    engine.run(obj)
-    assert engine.run(delete(obj)).released
-    assert host.devices[MATE].driver == "vfio-pci"
-
-
-def test_a_mate_that_another_assignment_gives_to_the_guest_is_not_adopted() -> None:
-    host = vf_host()
-    engine = Engine(host)
-    engine.run(assignment(NIC, uid=OTHER_UID, groupPolicy="AssignAll"))
-    result = engine.run(assignment(MATE, adopt=True))
-    assert ready(result) == ("False", "DeviceInUse")
-    assert "is that of assignment" in message(result)
-
-
-def test_a_nic_that_was_made_and_not_adopted_is_known_by_its_alias_alone() -> None:
-    host = vf_host()
-    engine = Engine(host)
-    make_pool(host, engine)
-    obj = of_pool(network={"mac": MAC})
-    engine.run(obj)
-    host.define(WEB, "web", pool_nic(MAC))  # by hand, in the place of ours
-    before = host.outside()
-    assert engine.run(delete(obj)).released
-    assert host.outside() == before
-
-
-@pytest.mark.parametrize("attach", ["Auto", "Live"])
-@CASES
-def test_nothing_is_plugged_into_a_guest_that_runs_without_it(make: Maker, attach: str) -> None:
-    case = Case(make)
-    host, engine = case.host, case.engine
-    guest = host.guests[WEB]
-    whole = guest.config
-    host.define(WEB, "web")
-    host.start(WEB)
-    guest.config = whole
-    before = host.outside()
-    result = engine.run(replace(case.obj, spec=case.obj.spec.model_copy(update={"attach": attach})))
-    assert (ready(result), attached(result)) == (ADOPTED, ("False", "PendingGuestRestart")), message(result)
-    assert host.outside() == before
-
-
-def test_a_nic_whose_portgroup_is_gone_is_told_and_left() -> None:
-    host = vf_host()
-    engine = Engine(host)
-    make_pool(host, engine)
-    host.define(WEB, "web", pool_nic(portgroup="blue"))
-    obj = of_pool(portgroup="blue", adopt=True)
-    assert ready(engine.run(obj)) == ADOPTED
-    network = host.networks.by_name["net-a"]
-    assert network.live
-    assert network.config
-    network.live, network.config = (text.replace("blue", "green") for text in (network.live, network.config))
-    before = host.outside()
-    engine.boundaries.clear()
-    assert ready(engine.run(obj)) == ("False", "PortgroupUnknown")
-    assert (host.outside(), engine.boundaries) == (before, [])
-
-
-def test_what_was_adopted_is_given_back_although_something_is_in_the_way_by_then() -> None:
-    """A PF that is down, a network that is stopped: the NIC is known all the same."""
-    case = Case(_pool_without_mac)
-    host, engine = case.host, case.engine
-    obj = replace(case.obj, spec=case.obj.spec.model_copy(update={"release_policy": "Return"}))
-    assert ready(engine.run(obj)) == ADOPTED
-    host.networks.by_name["net-a"].live = None
-    assert ready(engine.run(obj)) == ("False", "PoolInactive")
-    engine.restart()
-    assert ready(engine.run(obj)) == ("False", "PoolInactive")
-    assert engine.run(delete(obj)).released
-    assert "<interface" not in (host.guests[WEB].config or "<interface")

@@ -165,10 +165,9 @@ class _DeviceView(View):
     @property
     def alias(self) -> str | None:
         record, guest = self.record, self.guest
-        if record is None or guest is None or not record.adopted:
+        if not (record and record.adopted and guest):
             return ALIAS_PREFIX + self.wish.uid
-        ours = our_hostdevs(guest, (*guest.config, *guest.live), self.wish.uid, record)
-        return next((h.alias for h in ours), None)
+        return next((h.alias for h in our_hostdevs(guest, (*guest.config, *guest.live), record.uid, record)), None)
 
 
 def other_nic(guest: Guest, has: Nic | None, wanted: NicXml, vlan: int | None) -> str:
@@ -259,9 +258,9 @@ def _planned(view: _DeviceView) -> Condition:
 
 def _group_ready(view: _DeviceView) -> Condition:
     record, device, outcome = view.record, view.device, view.outcome
-    if record and device and view.wish.spec.adopt:
-        return group_left(device, record, view.host, view.guest_name)
     if record and device:
+        if view.wish.spec.adopt:
+            return group_left(device, record, view.host, view.guest_name)
         mates = view.host.mates(device)
         if not not_held(device, mates, record):
             text = f"IOMMU group {device.iommu_group} is claimed: {len(mates)} mate(s) of {device.address} held"
