@@ -17,6 +17,13 @@ ASSIGNMENTS, APPROVALS = "hostdev-assignments", "hostdev-approvals"
 FIELDS, NAMESPACES = "hostdev-operator-fields", "hostdev-namespaces"
 Spec = dict[str, Any]
 
+#: Namespace -> what an administrator has allowed it.
+ALLOWANCES = {
+    "team-a": {"hostdev.dev/guests": f"web, {UUID}", "hostdev.dev/pools": "lan, wan/finance,"},
+    "team-b": {"hostdev.dev/guests": "db", "hostdev.dev/pools": "*"},
+    "bare": {"hostdev.dev/guests": "*", "hostdev.dev/pools": "*"},
+}
+
 LAN: Spec = {"pool": {"name": "lan"}}
 PCI: Spec = {"pci": {"address": "0000:01:00.0"}}
 MATCH: Spec = {"match": {"vendor": "0x8086", "any": True}}

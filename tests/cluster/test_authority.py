@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.attempts import REFUSED
-from tests.cluster.authority import FINALIZER, PCI, SYSTEM, UUID, Attempt, body
+from tests.cluster.authority import ALLOWANCES, FINALIZER, PCI, SYSTEM, Attempt, body
 from tests.cluster.authority_tables import SECURITY, written
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.permitted import ALLOWED
@@ -21,11 +21,6 @@ Object = dict[str, Any]
 KINDS = ("deviceassignments", "vfpools")
 _SECONDS = 60.0
 
-NAMESPACES = {
-    "team-a": {"hostdev.dev/guests": f"web, {UUID}", "hostdev.dev/pools": "lan, wan/finance,"},
-    "team-b": {"hostdev.dev/guests": "db", "hostdev.dev/pools": "*"},
-    "bare": {"hostdev.dev/guests": "*", "hostdev.dev/pools": "*"},
-}
 #: Who -> in which namespace (empty: in all) -> the ClusterRoles.
 PEOPLE: dict[str, dict[str, tuple[str, ...]]] = {
     "tenant": {
@@ -71,7 +66,7 @@ def bindings() -> Iterator[Object]:
 
 def world() -> Iterator[Object]:
     """Namespaces, people and their rights."""
-    for name, allowed in NAMESPACES.items():
+    for name, allowed in ALLOWANCES.items():
         meta = {"name": name, "labels": {"hostdev.dev/assignments": "allowed"}, "annotations": allowed}
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
     for name, rule in ROLES.items():

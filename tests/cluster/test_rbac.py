@@ -10,7 +10,8 @@ import yaml
 from tests.cluster.controlplane import ControlPlane
 
 AGENT, CONTROLLER = "hostdev-agent", "hostdev-controller"
-VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+CUSTOM = ("assign-devices", "approve-plans", "allow-namespaces")
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", *CUSTOM)
 READ = {"get", "list", "watch"}
 OURS = "hostdev.dev"
 
@@ -26,6 +27,7 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (AGENT, OURS, "vfpools/status", set()),
     (AGENT, "events.k8s.io", "events", {"create"}),
     (AGENT, "", "nodes", set()),
+    (AGENT, "", "namespaces", set()),
     (AGENT, "", "pods", set()),
     (AGENT, "", "secrets", set()),
     (CONTROLLER, OURS, "deviceassignments", READ | {"patch"}),
@@ -37,6 +39,7 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (CONTROLLER, OURS, "nodevfpools", READ | {"create", "delete", "patch"}),
     (CONTROLLER, OURS, "nodevfpools/status", set()),
     (CONTROLLER, "", "nodes", READ),
+    (CONTROLLER, "", "namespaces", READ),
     (CONTROLLER, "events.k8s.io", "events", {"create"}),
     (CONTROLLER, "", "pods", set()),
     (CONTROLLER, "", "secrets", set()),
