@@ -143,6 +143,8 @@ def people(plane: ControlPlane) -> Iterator[Kubeconfigs]:
         target = (*where, made["kind"], meta["name"])
         plane.kubectl("patch", *target, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
         plane.kubectl("delete", *target)
+    plane.kubectl("delete", "pod", "-n", SYSTEM, "agent-n1", "--force", "--grace-period=0")
+    plane.kubectl("delete", "node", "n1")
     for crd in changed:
         path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
         patch = [{"op": "remove", "path": f"{path}/{name}"} for name in APPROVAL_FIELDS]
