@@ -214,3 +214,4 @@ class ControllerProcess(Process):
         self.watch("VFPool", None, pools.pool_seen)
         self.watch("NodeVFPool", None, pools.node_pool_seen)
         self.watch("Node", None, pools.node_seen)
+        self.watch("Namespace", None, self.controller.namespace_seen)

@@ -33,7 +33,8 @@ def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def plane(control_plane: ControlPlane) -> ControlPlane:
-    """The control plane with what is shipped for it: CRDs, namespace, service accounts and roles."""
+    """The control plane with what is shipped for it, and the namespace default allowed everything."""
+    control_plane.allow("default")
     base = Path(__file__).resolve().parents[2] / "manifests" / "base"
     control_plane.kubectl("apply", "--server-side", "-k", str(base))
     control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")

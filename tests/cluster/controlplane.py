@@ -192,6 +192,12 @@ class ControlPlane:
         _write_secret(path, json.dumps(content, indent=2))
         return path
 
+    def allow(self, namespace: str) -> None:
+        """Let the namespace have assignments for all guests, from all pools (docs/security.md)."""
+        self.kubectl("label", "--overwrite", "namespace", namespace, "hostdev.dev/assignments=allowed")
+        everything = ("hostdev.dev/guests=*", "hostdev.dev/pools=*")
+        self.kubectl("annotate", "--overwrite", "namespace", namespace, *everything)
+
     def ensure_service_account(self, namespace: str, service_account: str) -> None:
         """Create the namespace and the service account where missing: nobody does it here by themselves."""
         account = {"namespace": namespace, "name": service_account}

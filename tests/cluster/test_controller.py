@@ -98,6 +98,18 @@ def reason(body: Body | None, kind: str) -> str | None:
     return next((c["reason"] for c in rows if c["type"] == kind), None)
 
 
+async def test_a_namespace_is_asked_again_before_the_binding(running: Running) -> None:
+    """The policies let it in; the label went before there was a guest to bind it to."""
+    await running.cluster.create(assignment("early", "52:54:00:00:00:0b"))
+    await running.until("DeviceAssignment", "early", lambda b: reason(b, "Accepted") == "PoolNotFound")
+    running.plane.kubectl("label", "namespace", "default", "hostdev.dev/assignments-")
+    try:
+        await running.until("DeviceAssignment", "early", lambda b: reason(b, "Accepted") == "NamespaceNotAllowed")
+    finally:
+        running.plane.allow("default")
+    await running.until("DeviceAssignment", "early", lambda b: reason(b, "Accepted") == "PoolNotFound")
+
+
 async def test_a_pool_comes_to_its_node_serves_an_assignment_and_goes(running: Running) -> None:
     cluster = running.cluster
     await cluster.create({"apiVersion": VERSION, "kind": "DeviceHost", "metadata": {"name": "n1"}})

@@ -10,7 +10,8 @@ import yaml
 from tests.cluster.controlplane import ControlPlane
 
 AGENT, CONTROLLER = "hostdev-agent", "hostdev-controller"
-VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+CUSTOM = ("assign-devices", "approve-plans", "allow-namespaces")
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", *CUSTOM)
 WATCH = {"list", "watch"}
 READ = {"get"} | WATCH
 OURS = "hostdev.dev"
@@ -27,6 +28,7 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (AGENT, OURS, "vfpools/status", set()),
     (AGENT, "events.k8s.io", "events", {"create"}),
     (AGENT, "", "nodes", set()),
+    (AGENT, "", "namespaces", set()),
     (AGENT, "", "pods", set()),
     (AGENT, "", "secrets", set()),
     (CONTROLLER, OURS, "deviceassignments", READ | {"patch"}),
@@ -38,6 +40,7 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (CONTROLLER, OURS, "nodevfpools", WATCH | {"create", "delete", "patch"}),
     (CONTROLLER, OURS, "nodevfpools/status", set()),
     (CONTROLLER, "", "nodes", WATCH),
+    (CONTROLLER, "", "namespaces", WATCH),
     (CONTROLLER, "events.k8s.io", "events", {"create"}),
     (CONTROLLER, "", "pods", set()),
     (CONTROLLER, "", "secrets", set()),

@@ -27,6 +27,18 @@ _VERBS = {
     "clear_status": (("patch",), "/status"),
     "set_finalizers": (("patch",), ""),
 }
+#: The namespace that is always there, allowed everything.
+_DEFAULT: Body = {
+    "kind": "Namespace",
+    "metadata": {
+        "name": "default",
+        "uid": "default",
+        "resourceVersion": "1",
+        "generation": 1,
+        "labels": {"hostdev.dev/assignments": "allowed"},
+        "annotations": {"hostdev.dev/guests": "*", "hostdev.dev/pools": "*"},
+    },
+}
 _NODE_FIELDS = {"DeviceAssignment": ("status", "nodeName"), "NodeVFPool": ("spec", "nodeName")}
 
 
@@ -43,7 +55,7 @@ class FakeCluster:
         self.writes: list[str] = []
         self.events: list[str] = []
         self.told: list[tuple[str, str, str]] = []  # of each event: the object's name, its reason and message
-        self._objects: dict[Key, Body] = {}
+        self._objects: dict[Key, Body] = {("Namespace", "", "default"): copied(_DEFAULT)}
         self._owned: dict[tuple[str, str], set[tuple[str, str]]] = {}
         self._watchers: list[tuple[str, str | None, Watcher]] = []
         self._version = 100

@@ -12,6 +12,7 @@ from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec
 from hostdev_operator.api.devicehost import DeviceHostStatus, GuestEntry
 from hostdev_operator.core import reasons
 from hostdev_operator.core.actions import HostdevXml
+from hostdev_operator.core.authority import Grant, not_allowed
 from hostdev_operator.core.binding import bind
 from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.domain_xml import hostdev_xml
@@ -73,6 +74,12 @@ def invalid_source(engine: Engine) -> str:
     source = broken.spec.source.model_copy(update={"pci": None})
     result = engine.run(replace(broken, spec=broken.spec.model_copy(update={"source": source})))
     return ready(result)[1]
+
+
+def namespace_not_allowed(_engine: Engine) -> str:
+    answer = not_allowed("team-a", Grant(), DeviceAssignmentSpec.model_validate(spec()))
+    assert answer
+    return answer.reason.name
 
 
 def guest_not_found(engine: Engine) -> str:
@@ -253,6 +260,7 @@ def guest_running(engine: Engine) -> str:
 
 SCENARIOS: dict[str, Scenario] = {
     "InvalidSource": invalid_source,
+    "NamespaceNotAllowed": namespace_not_allowed,
     "NodeNotFound": lambda _engine: bound({"nodeName": "n9"}, "n1"),
     "GuestNotFound": guest_not_found,
     "GuestAmbiguous": lambda _engine: bound({}, "n1", "n2"),

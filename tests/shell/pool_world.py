@@ -131,6 +131,7 @@ async def controlling(*nodes: str, cluster: FakeCluster | None = None) -> AsyncI
     world.cluster.watch("VFPool", pools.pool_seen)
     world.cluster.watch("NodeVFPool", pools.node_pool_seen)
     world.cluster.watch("Node", pools.node_seen)
+    world.cluster.watch("Namespace", controller.namespace_seen)
     await controller.list_all()
     tasks = [asyncio.create_task(controller.queue.run()), asyncio.create_task(pools.queue.run())]
     world.cluster.writes.clear()

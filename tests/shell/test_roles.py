@@ -296,7 +296,7 @@ async def test_an_outdated_write_is_refused_and_the_object_read_again() -> None:
 BASE = Path(__file__).resolve().parents[2] / "manifests" / "base"
 WATCHED = {
     "hostdev-agent": ("deviceassignments", "devicehosts", "nodevfpools"),
-    "hostdev-controller": ("deviceassignments", "devicehosts", "vfpools", "nodevfpools", "nodes"),
+    "hostdev-controller": ("deviceassignments", "devicehosts", "vfpools", "nodevfpools", "nodes", "namespaces"),
 }
 CONTROLLER_NEEDS = {
     ("list", "deviceassignments"),
@@ -312,6 +312,7 @@ CONTROLLER_NEEDS = {
     ("patch", "nodevfpools"),
     ("delete", "nodevfpools"),
     ("list", "nodes"),
+    ("list", "namespaces"),
     ("create", "events"),
 }
 

@@ -81,6 +81,7 @@ async def running(*, agent: bool = True, controller: bool = True, report: bool =
         world.cluster.watch("VFPool", world.controller.pools.pool_seen)
         world.cluster.watch("NodeVFPool", world.controller.pools.node_pool_seen)
         world.cluster.watch("Node", world.controller.pools.node_seen)
+        world.cluster.watch("Namespace", world.controller.namespace_seen)
         await world.controller.list_all()
         tasks.append(asyncio.create_task(world.controller.queue.run()))
         tasks.append(asyncio.create_task(world.controller.pools.queue.run()))

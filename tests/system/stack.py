@@ -72,7 +72,11 @@ class Stack:
         return stack
 
     def install(self) -> None:
-        """`kubectl apply -k manifests/base`, and the agent's kubeconfig and code in the lab host."""
+        """`kubectl apply -k manifests/base`, and the agent's kubeconfig and code in the lab host.
+
+        The namespace default is allowed everything before the policies are there, which take effect a moment later.
+        """
+        self.plane.allow("default")
         self.plane.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "manifests/base"))
         self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         self.install_agent()

@@ -114,6 +114,20 @@ def test_address_that_cannot_be(host: Stack) -> None:
     assert not host.get("deviceassignment", "nowhere")["metadata"].get("finalizers")
 
 
+def test_namespace_that_lost_its_label_before_the_guest_came(host: Stack, device: str, mate: str) -> None:
+    host.apply(assignment("early", domain="later", address=device))
+    host.wait_condition("early", "Ready", "False", "GuestNotFound")
+    host.plane.kubectl("label", "namespace", "default", "hostdev.dev/assignments-")
+    try:
+        message = host.wait_condition("early", "Ready", "False", "NamespaceNotAllowed")
+        assert "kubectl label --overwrite namespace default hostdev.dev/assignments=allowed" in message
+    finally:
+        host.plane.allow("default")
+    host.wait_condition("early", "Ready", "False", "GuestNotFound")
+    host.patch("early", {"spec": {"domain": {"name": GUEST}}})
+    assigned(host, "early", device, mate)
+
+
 def test_guest_of_that_name_on_two_nodes(host: Stack, device: str, mate: str) -> None:
     """The second node is a second agent on the same host."""
     arguments = "--node-name twin --state-dir /tmp/twin --probe-port 0"

@@ -38,6 +38,7 @@ _KINDS: dict[str, Any] = {
     "VFPool": create_global_resource(GROUP, VERSION, "VFPool", "vfpools"),
     "NodeVFPool": create_global_resource(GROUP, VERSION, "NodeVFPool", "nodevfpools"),
     "Node": create_global_resource("", "v1", "Node", "nodes"),
+    "Namespace": create_global_resource("", "v1", "Namespace", "namespaces"),
 }
 _NAMESPACED = frozenset({"DeviceAssignment"})
 #: What replace writes of metadata.

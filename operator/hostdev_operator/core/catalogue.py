@@ -115,7 +115,8 @@ In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME
   `assignments/<uid>.json` in the state directory, if there is one, lists with a driver; delete that file; start the
   agent.
 - **The node is gone for good.** Nobody is left to release. Remove the finalizer `hostdev.dev/release` by hand
-  (`kubectl edit deviceassignment NAME`), only if the node cannot come back with the guest running.
+  (`kubectl edit deviceassignment NAME`), only if the node cannot come back with the guest running. The API server
+  lets only those do it who may write status in all namespaces, such as a cluster administrator.
 """
 
 

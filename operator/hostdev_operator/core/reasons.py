@@ -69,6 +69,11 @@ INVALID_SOURCE = _row("InvalidSource", Retry.NEVER,
     "Delete the assignment and make a new one; a pool can be mended (`kubectl edit vfpool NAME`). `lspci -D` lists"
     " addresses (0000:01:00.0), `virsh nodedev-list --cap pci` libvirt's names; source.match finds a device by what it"
     " is.")
+NAMESPACE_NOT_ALLOWED = _row("NamespaceNotAllowed", Retry.ON_EVENT,
+    "The assignment is not bound yet, and its namespace may not have it: no label, or not this guest or pool.",
+    "An administrator runs the command that the message ends with; or delete the assignment. What a namespace may have:"
+    " `kubectl get namespace NAME -o yaml`, hostdev.dev/assignments, hostdev.dev/guests and hostdev.dev/pools"
+    " (docs/security.md). What is bound already is kept.")
 NODE_NOT_FOUND = _row("NodeNotFound", Retry.ON_EVENT,
     "No agent reports the node that the object names.",
     "Compare spec.nodeName with `kubectl get devicehost`. If the node is missing there, look at the agent on that node:"

@@ -15,6 +15,7 @@ from ..api.common import Condition
 from ..api.deviceassignment import FINALIZER, DeviceAssignmentStatus
 from ..api.devicehost import DeviceHostStatus
 from ..core import conditions, reasons
+from ..core.authority import Grant, not_allowed
 from ..core.binding import Binding, bind
 from ..core.checks import Refusal
 from ..core.conditions import ACCEPTED, READY, condition
@@ -56,6 +57,7 @@ class Controller:
         self._objects = ObjectCache(parse)
         self._macs = MacIndex()
         self._hosts: dict[str, DeviceHostStatus] = {}
+        self._grants: dict[str, Grant] = {}
         self._listed = False
         self.queue = KeyedQueue(self._work)
         self.pools = PoolController(cluster, clock, self._wake_unbound)
@@ -84,8 +86,19 @@ class Controller:
             self._wake_unbound()
         self.pools.host_seen(event, body)
 
+    def namespace_seen(self, event: str | None, body: Body) -> None:
+        """An event of the watch on namespaces: what an administrator allows one may have changed."""
+        name = body["metadata"]["name"]
+        before = self._grants.pop(name, None)
+        if event != "DELETED":
+            self._grants[name] = Grant.of(body["metadata"])
+        if before != self._grants.get(name):
+            self._wake_unbound(name)
+
     async def list_all(self) -> None:
         """Once, before anything is done: an incomplete list would refuse wrongly, or bind one MAC address twice."""
+        for body in await runner.listed(self._cluster, "Namespace"):
+            self.namespace_seen(None, body)
         for body in await runner.listed(self._cluster, "DeviceHost"):
             if body["metadata"]["name"] not in self._hosts:
                 self.host_seen(None, body)
@@ -118,10 +131,12 @@ class Controller:
         for uid in uids:
             self.queue.add(uid)
 
-    def _wake_unbound(self) -> None:
+    def _wake_unbound(self, namespace: str | None = None) -> None:
+        """Those of a namespace, or all."""
         for uid in self._objects:
             body = self._objects.get(uid)
-            if body and not body.get("status", {}).get("nodeName"):
+            unbound = body and not body.get("status", {}).get("nodeName")
+            if body and unbound and namespace in (None, body["metadata"]["namespace"]):
                 self.queue.add(uid)
 
     # -- one assignment -----------------------------------------------------------------------------------------
@@ -149,7 +164,10 @@ class Controller:
         bound = obj.status.node_name is not None
         taken = await self._mac_taken(obj)
         pinned = obj.status.domain_uuid
-        answer = None if bound else taken or bind(obj.spec, self._hosts, self.pools.homes, pinned)
+        answer = None
+        if not bound:
+            barred = None if pinned else await self._not_allowed(obj)  # what was bound once is kept: its guest moves
+            answer = barred or taken or bind(obj.spec, self._hosts, self.pools.homes, pinned)
         if isinstance(answer, Refusal):
             await self._refuse(body, obj, answer)
         else:
@@ -159,6 +177,15 @@ class Controller:
             elif held:
                 await self._judge(held, obj, taken)
         return Retry.BACKOFF if taken else Retry.ON_EVENT
+
+    async def _not_allowed(self, obj: Assignment) -> Refusal | None:
+        """Whether its namespace may not have it. That is asked anew first: the watch may be behind the policies."""
+        name = obj.namespace
+        if not_allowed(name, self._grants.get(name, Grant()), obj.spec) is None:
+            return None
+        now = await self._cluster.get("Namespace", name)
+        self._grants[name] = Grant.of(now["metadata"]) if now else Grant()
+        return not_allowed(name, self._grants[name], obj.spec)
 
     async def _mac_taken(self, obj: Assignment) -> Refusal | None:
         """Whether another assignment has its MAC address. That one is asked for: a watch can miss an end."""
@@ -274,6 +301,10 @@ async def run_controller(controller: Controller, probes: Probes) -> None:
     @kopf.on.event(API_VERSION, "nodevfpools", registry=registry)
     async def node_pool_event(event: Any, **_: Any) -> None:
         pools.node_pool_seen(event["type"], event["object"])
+
+    @kopf.on.event("", "v1", "namespaces", registry=registry)
+    async def namespace_event(event: Any, **_: Any) -> None:
+        controller.namespace_seen(event["type"], event["object"])
 
     @kopf.on.event("", "v1", "nodes", registry=registry)
     async def node_event(event: Any, **_: Any) -> None:
