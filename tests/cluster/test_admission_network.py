@@ -152,9 +152,16 @@ def test_the_nic_and_the_settings_from_before_are_kept_in_status(plane: ControlP
     target = ("deviceassignment", "told")
     plane.kubectl("create", "-f", "-", stdin=manifest("told", pooled(mac=MAC)))
     before = {"mac": "00:00:00:00:00:00", "vlan": 0, "trust": False, "spoofCheck": True, "linkState": "auto"}
-    record = {"sequence": 1, "address": "0000:01:10.0", "managed": True, "groupPolicy": "DetachUnused", "vf": before}
+    record: dict[str, object] = {
+        "sequence": 1,
+        "address": "0000:01:10.0",
+        "managed": True,
+        "groupPolicy": "DetachUnused",
+        "vf": before,
+    }
     nic_status = {"name": "fast", "portgroup": "finance", "mac": MAC, "vlan": 42, "pending": True}
     report(plane, target, {"network": nic_status, "record": record})
+    record["adopted"] = False  # by default
     shown = plane.read("/apis/hostdev.dev/v1alpha1/namespaces/default/deviceassignments/told")
     assert shown
     assert shown["status"] == {"network": nic_status, "record": record}

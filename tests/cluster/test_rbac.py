@@ -40,7 +40,7 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (CONTROLLER, OURS, "nodevfpools", WATCH | {"create", "delete", "patch"}),
     (CONTROLLER, OURS, "nodevfpools/status", set()),
     (CONTROLLER, "", "nodes", WATCH),
-    (CONTROLLER, "", "namespaces", WATCH),
+    (CONTROLLER, "", "namespaces", READ),
     (CONTROLLER, "events.k8s.io", "events", {"create"}),
     (CONTROLLER, "", "pods", set()),
     (CONTROLLER, "", "secrets", set()),
