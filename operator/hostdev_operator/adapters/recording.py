@@ -80,11 +80,11 @@ def _ports(root: Path) -> Host:
     Head.from_json(read(HEAD) or "")
     journal = Journal(root / STATE)
     return Host(
-        RecordedHypervisor(libvirt_answers(read)),
-        RecordedKernel(root, _RecordedNetlink(netlink_answers(read(NETLINK) or ""))),
-        _RecordedStore(journal.assignments),
-        _RecordedStore(journal.pools),
-        SystemClock(),
+        hypervisor=RecordedHypervisor(libvirt_answers(read)),
+        devices=RecordedKernel(root, _RecordedNetlink(netlink_answers(read(NETLINK) or ""))),
+        records=_RecordedStore(journal.assignments),
+        pool_records=_RecordedStore(journal.pools),
+        clock=SystemClock(),
     )
 
 
