@@ -244,6 +244,8 @@ def main() -> int:
         sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")
         return 1
     except (OSError, RecordingError) as error:
+        if isinstance(error, OSError) and arguments.role in {"agent", "controller"}:
+            raise  # unforeseen: with its traceback
         sys.stderr.write(f"hostdev_operator: {error}\n")
         return 1
     return 0
