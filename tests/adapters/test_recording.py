@@ -241,6 +241,7 @@ def opened(content: bytes, folder: Path) -> None:
         (pack({"a/link": Link("../../b")}), "leads out"),
         (pack({"a/link": Link("/etc")}), "leads out"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_recording_is_refused_with_words(content: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=words):
