@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     roles = parser.add_subparsers(dest="role", required=True)
     agent = roles.add_parser("agent", help="the agent of one node")
     agent.add_argument("--node-name", required=True, type=_node_name, help="the Kubernetes node it runs on")
-    _add_host(agent)
+    _add_host_arguments(agent)
     agent.add_argument(
         "--simulate",
         type=Path,
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     record = roles.add_parser("record", help="record this host into a file, to be looked at elsewhere")
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as host.tar.zst")
     record.add_argument("--mask", action="store_true", help="hide serial numbers, MAC addresses, UUIDs, host names")
-    _add_host(record)
+    _add_host_arguments(record)
     simulation = roles.add_parser("simulation", help="change the host of an agent that simulates; docs/recording.md")
     simulation.add_argument("words", nargs="+", metavar="WORD", help="such as: show, start GUEST, remove ADDRESS")
     _add_state_dir(simulation)
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_host(role: argparse.ArgumentParser) -> None:
+def _add_host_arguments(role: argparse.ArgumentParser) -> None:
     """Where the parts of the host are."""
     role.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
     role.add_argument(
@@ -232,6 +232,8 @@ def main() -> int:
     except HostError as error:
         sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")
     except (OSError, RecordingError) as error:
+        if isinstance(error, OSError) and arguments.role in {"agent", "controller"}:
+            raise  # unforeseen: with its traceback
         sys.stderr.write(f"hostdev_operator: {error}\n")
     return 1
 

@@ -36,6 +36,9 @@ def answers(devices: HostDevices, root: Path) -> dict[str, object]:
         found[f"SCSI host {path.name}"] = told(devices.scsi_host, path.name)
         node = f"/{path.relative_to(root)}" if path.is_relative_to(root / "dev") else f"/dev/{path.name}"
         found[f"disk {node}"] = devices.block_device(node)
+    for path in root.glob("sys/class/block/*/dm/name"):
+        node = f"/dev/mapper/{path.read_text().strip()}"
+        found[f"disk {node}"] = devices.block_device(node)
     return found
 
 

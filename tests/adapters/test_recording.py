@@ -58,6 +58,7 @@ def host_with_all(folder: Path) -> tuple[Host, Path]:
     tree = below.tree
     below.make(3)
     below.configs[1] = replace(below.configs[1], mac="52:54:00:aa:bb:01", vlan=42)
+    (below.folder / "serial_number").write_text("90-e2-ba-ff-ff-12-34-56\n")
     tree.nic("bond0", None, "eth3")
     tree.route("bond0")
     tree.pci("0000:02:00.0", 0x010802, driver="nvme", group=14)
@@ -110,6 +111,7 @@ def test_a_recorded_host_is_seen_as_the_host_was(tmp_path: Path) -> None:
         addresses = tuple(before.devices)
         assert recorded.hypervisor.names(addresses) == host.hypervisor.names(addresses)
     assert before.pfs[PciAddress.parse(PF)].vfs[1].vlan == 42
+    assert {device.serial for device in before.devices.values()} == {None, "S3RIAL", "90-e2-ba-ff-ff-12-34-56"}
     assert {use.what.split()[-1] for use in before.uses if use.by_guest} == {"web", "uses"}
     assert (list(before.records), list(before.pool_records)) == ([UID], ["u1"])
 
@@ -239,6 +241,7 @@ def opened(content: bytes, folder: Path) -> None:
         (pack({"a/link": Link("../../b")}), "leads out"),
         (pack({"a/link": Link("/etc")}), "leads out"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_recording_is_refused_with_words(content: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=words):

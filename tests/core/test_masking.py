@@ -145,12 +145,26 @@ def test_paths_and_links_have_the_same_masks_as_contents() -> None:
 
 def test_the_head_says_that_it_is_masked_and_not_where_it_is_from() -> None:
     head = Head.from_json(text(masked()[HEAD]))
-    assert head == Head("host-2", {"kernel": "6.1"}, masked=True)
+    assert head == Head("masked", {"kernel": "6.1"}, masked=True)
 
 
-def test_a_host_that_is_called_like_a_part_of_the_kernel_does_not_break_the_paths() -> None:
-    tree = {HEAD: Head("net", {}).to_json().encode(), "sys/class/net/eth0": b"net"}
-    assert "sys/class/net/eth0" in mask(tree)
+@pytest.mark.parametrize("name", ["net", "igb", "hostdev", "pci", "mode"])
+def test_a_host_that_is_called_like_a_word_of_kernel_or_libvirt_does_not_break_it(name: str) -> None:
+    domain = b'<domain type="kvm"><devices><hostdev mode="subsystem" type="pci"/></devices></domain>'
+    tree: dict[str, Entry] = {
+        "sys/class/net/eth0": Link("../../devices/eth0"),
+        "sys/devices/d/driver": Link("../bus/pci/drivers/igb"),
+        "libvirt/guests/x.live.xml": domain,
+    }
+    masked = mask({HEAD: Head(name, {}).to_json().encode(), **tree})
+    assert {path: entry for path, entry in masked.items() if path != HEAD} == tree
+    assert name not in text(masked[HEAD])
+
+
+def test_a_volume_group_may_be_called_like_the_host() -> None:
+    tree = masked(**{"sys__devices__dm-0__dm__name": "rack7-root\n", "proc__1__mountinfo": "/dev/mapper/rack7-root"})
+    assert text(tree["sys/devices/dm-0/dm/name"]) == "host-1-root\n"
+    assert text(tree["proc/1/mountinfo"]) == "/dev/mapper/host-1-root"
 
 
 def test_configuration_space_is_left_alone() -> None:

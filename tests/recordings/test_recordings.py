@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from hostdev_operator.adapters.archive import unpack
+from hostdev_operator.adapters.archive import pack, unpack
 from hostdev_operator.adapters.recording import open_recording, read_head
 from hostdev_operator.core.actions import DetachDriver
 from hostdev_operator.core.kinds import kind_of
+from hostdev_operator.core.masking import mask
 from hostdev_operator.core.model import Observation
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.plan import Plan
@@ -93,6 +94,33 @@ def test_what_the_engine_says(
         assert isinstance(answer, Plan), answer
         detached = [str(a.address) for a in answer.actions if isinstance(a, DetachDriver)]
         assert [a for a in detached if a != address] == expected
+
+
+def reservations(host: Observation) -> dict[PciAddress, tuple[str, ...]]:
+    """For each function the devices that a reservation detaches, or the reason of its refusal."""
+    found = {}
+    for address in host.devices:
+        asked = wish(address, guest=None)
+        answer = kind_of(asked).decide(asked, host).answer
+        actions = answer.actions if isinstance(answer, Plan) else ()
+        detached = tuple(str(a.address) for a in actions if isinstance(a, DetachDriver))
+        found[address] = detached if isinstance(answer, Plan) else (str(answer.reason),)
+    return found
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_masks_change_no_plan(name: str, tmp_path: Path) -> None:
+    path, plain = tmp_path / "masked.tar.zst", look(name)
+    path.write_bytes(pack(mask(unpack((FOLDER / f"{name}.tar.zst").read_bytes()))))
+    with open_recording(path) as host:
+        masked = observe(host, Context())
+    assert reservations(masked) == reservations(plain)
+    assert {d.address: d.driver for d in masked.devices.values()} == {
+        d.address: d.driver for d in plain.devices.values()
+    }
+    hidden = {d.serial for d in plain.devices.values() if d.serial} | {pf.mac for pf in plain.pfs.values()}
+    hidden |= {guest.uuid for guest in plain.guests}
+    assert [value for value in hidden if value and value in repr(masked)] == []
 
 
 @pytest.mark.parametrize("name", HOSTS)

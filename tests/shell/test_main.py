@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_import_writes_what_a_host_has_and_leaves_no_trace(
     assert main() == 0
     assert capsys.readouterr().out.startswith("# What host n1 had")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_simulation_that_does_not_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hostdev_operator", "simulation", "--state-dir", str(tmp_path), "show"])
+    assert main() == 1
+    assert "No such file" in capsys.readouterr().err
+    (tmp_path / "no.tar.zst").write_bytes(b"nothing")
+    words = ["agent", "--node-name", "n1", "--simulate", str(tmp_path / "no.tar.zst"), "--state-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["hostdev_operator", *words])
+    assert main() == 1
+    assert "this is no recording" in capsys.readouterr().err

@@ -103,8 +103,8 @@ def _ask(hypervisor: Hypervisor, host: Host) -> LibvirtAnswers:
 
 def _state(state_dir: Path) -> dict[str, Entry]:
     """The journal as it stands there, even if it is broken."""
-    found: dict[str, Entry] = {f"{STATE}/assignments": None, f"{STATE}/pools": None}
-    for pattern in ("assignments/*.json", "pools/*.json", "sriov.conf"):
+    found: dict[str, Entry] = {}
+    for pattern in ("*/*.json", "sriov.conf"):
         for path in sorted(state_dir.glob(pattern)):
             with suppress(OSError):  # a record that was dropped meanwhile
                 found[f"{STATE}/{path.relative_to(state_dir)}"] = path.read_bytes()

@@ -78,13 +78,14 @@ def _ports(root: Path) -> Host:
             return None
 
     Head.from_json(read(HEAD) or "")
-    journal = Journal(root / STATE)
+    state = root / STATE
+    journal = Journal(state)
     return Host(
-        RecordedHypervisor(libvirt_answers(read)),
-        RecordedKernel(root, _RecordedNetlink(netlink_answers(read(NETLINK) or ""))),
-        _RecordedStore(journal.assignments),
-        _RecordedStore(journal.pools),
-        SystemClock(),
+        hypervisor=RecordedHypervisor(libvirt_answers(read)),
+        devices=RecordedKernel(root, _RecordedNetlink(netlink_answers(read(NETLINK) or ""))),
+        records=_RecordedStore(journal.assignments, state / "assignments"),
+        pool_records=_RecordedStore(journal.pools, state / "pools"),
+        clock=SystemClock(),
     )
 
 
@@ -93,13 +94,14 @@ def _refuse(*_arguments: object, **_options: object) -> NoReturn:
 
 
 class _RecordedStore(Generic[R]):
-    """The journal as it stood there."""
+    """The journal as it stood there; without its folder there was none."""
 
-    def __init__(self, records: Records[R]) -> None:
+    def __init__(self, records: Records[R], folder: Path) -> None:
         self._records = records
+        self._folder = folder
 
     def load(self) -> Mapping[str, R]:
-        return self._records.load()
+        return self._records.load() if self._folder.is_dir() else {}
 
     def save(self, record: R) -> None:
         _refuse(record)

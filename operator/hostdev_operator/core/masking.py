@@ -42,6 +42,11 @@ _SAYS_NOTHING = (
 )
 _SERIALS = "devices/disk/serial/text() | devices/disk/wwn/text()"
 _HOSTS = ".//host/@name | .//hostname/text() | self::network/domain/@name"
+_XML_WORDS = (
+    re.compile(r"<(\w+)"),
+    re.compile(r"\s(\w+)="),
+    re.compile(r"\s(?:bus|device|mode|model|type)=['\"]([\w-]+)"),
+)
 _NOBODY = frozenset(["localhost", "localhost.localdomain"])
 _SHORTEST = 4  # a shorter serial number is replaced only where it stands by itself
 
@@ -50,10 +55,10 @@ def mask(tree: Tree) -> dict[str, Entry]:
     """The recording without what tells who the host is."""
     tree = {path: _without_words(path, entry) for path, entry in tree.items()}
     masks = _Masks(tree)
-    masked = {masks.text(path): masks.entry(path, entry) for path, entry in tree.items()}
-    head = masked[HEAD]
+    masked = {masks.path(path): masks.entry(path, entry) for path, entry in tree.items()}
+    head = tree[HEAD]
     if isinstance(head, bytes):
-        masked[HEAD] = replace(Head.from_json(head.decode()), masked=True).to_json().encode()
+        masked[HEAD] = replace(Head.from_json(head.decode()), node="masked", masked=True).to_json().encode()
     return masked
 
 
@@ -94,10 +99,14 @@ class _Masks:
         self._literal = literal
         self._words = re.compile(rf"(?<![0-9A-Za-z])(?:{words})(?![0-9A-Za-z])") if words else None
 
+    def path(self, path: str) -> str:
+        """A path with masks."""
+        return self.values(path) if _is_kernels(path) else self.text(path)
+
     def entry(self, path: str, entry: Entry) -> Entry:
         """A file's content or a link with masks."""
         if isinstance(entry, Link):
-            return Link(self.text(entry.target))
+            return Link(self.values(entry.target) if _is_kernels(path) else self.text(entry.target))
         if entry is None or path.endswith("/config"):
             return entry
         if path.endswith("/vpd"):
@@ -107,18 +116,23 @@ class _Masks:
             text = text.replace(text.strip(), self._serials.get(text.strip(), text.strip()))
         elif path.startswith(f"{STATE}/"):
             text = _SERIAL_IN_RECORD.sub(self._of_record, text)
-        return self.text(text).encode(errors="surrogateescape")
+        text = self.values(text) if _is_kernels(path) else self.text(text)
+        return text.encode(errors="surrogateescape")
 
     def text(self, text: str) -> str:
-        """Any text with masks."""
+        """Any text with masks, of serial numbers and host names as well."""
+        text = self.values(text)
+        return self._words.sub(lambda m: self._literal[m[0]], text) if self._words else text
+
+    def values(self, text: str) -> str:
+        """With masks of what is known by its form."""
         text = _DISK.sub(lambda m: f"{m[1]}{self._disks[m[2]]}{m[3]}", text)
         text = _UUID.sub(lambda m: self._uuids[m[0].lower()], text)
         text = _MAC.sub(lambda m: self._macs.get(m[0].lower(), m[0]), text)
         text = _MAC_IN_NAME.sub(lambda m: self._macs.get(_with_colons(m[0]), m[0]).replace(":", ""), text)
         text = _MAC_IN_IPV6.sub(self._ipv6, text)
         text = _WWN.sub(lambda m: self._wwns[m[0].lower()], text)
-        text = _QUALIFIED.sub(lambda m: self._qualified[m[0]], text)
-        return self._words.sub(lambda m: self._literal[m[0]], text) if self._words else text
+        return _QUALIFIED.sub(lambda m: self._qualified[m[0]], text)
 
     def _of_record(self, match: re.Match[str]) -> str:
         return match[1] + json.dumps(self._serials[_unquoted(match[2])])
@@ -129,6 +143,11 @@ class _Masks:
             return match[0]
         octets = _flipped(mac).replace(":", "")
         return f"{match[1]}{octets[:6]}fffe{octets[6:]}"
+
+
+def _is_kernels(path: str) -> bool:
+    """Words of the kernel, such as names of drivers, which a host may be called like, too."""
+    return path.startswith("sys/") and not path.endswith("/dm/name")
 
 
 def _texts(tree: Tree) -> Iterator[str]:
@@ -221,9 +240,14 @@ def _hosts(tree: Tree) -> Iterator[str]:
                 found.update(match[1] for match in _REMOTE.finditer(text))
             elif path.endswith(".xml"):
                 found.update(_found(entry, _HOSTS))
-    kernels = {part for path in tree if path.startswith(("sys/", "proc/")) for part in path.split("/")}
     for name in found:
-        yield from {name, name.partition(".")[0]} - _NOBODY - kernels - {""}
+        yield from {name, name.partition(".")[0]} - _NOBODY - _words_of_xml(tree) - {""}
+
+
+def _words_of_xml(tree: Tree) -> set[str]:
+    """Libvirt's own words: a host that is called like one of them cannot be told from it."""
+    texts = (entry.decode() for path, entry in tree.items() if isinstance(entry, bytes) and path.endswith(".xml"))
+    return {word for text in texts for words in _XML_WORDS for word in words.findall(text)}
 
 
 def _found(xml: bytes, path: str) -> list[str]:

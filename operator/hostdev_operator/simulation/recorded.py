@@ -63,7 +63,7 @@ def _pf(pf: Pf, host: FakeHost) -> FakePf:
         pf.up,
         pf.autoprobe,
         vf_driver=next(bound, None) or _VF_DRIVERS.get(driver, driver),
-        configs={_index(vf): pf.vfs.get(_index(vf), VfConfig()).or_else(FRESH) for vf in vfs} if pf.netdev else {},
+        configs={_index(vf): pf.vfs.get(_index(vf), FRESH) for vf in vfs} if pf.netdev else {},
     )
 
 
