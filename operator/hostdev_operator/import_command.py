@@ -6,12 +6,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-
-from .core.record import Record
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -43,24 +39,11 @@ def add_import(roles: Any, node_name: Any) -> None:
     )
 
 
-class _Empty:
-    """The records of a host that never had an agent; and none is written."""
-
-    def load(self) -> Mapping[str, Any]:
-        return MappingProxyType({})
-
-    def save(self, record: Any) -> None:
-        raise NotImplementedError(record)
-
-    def drop(self, uid: str) -> None:
-        raise NotImplementedError(uid)
-
-
 def run_import(arguments: argparse.Namespace) -> None:
     """Write the manifests to the standard output. HostError if libvirt does not answer."""
     from .adapters.clock import SystemClock
     from .adapters.hypervisor import LibvirtHypervisor
-    from .adapters.journal import Journal, Records
+    from .adapters.journal import Journal, ReadOnlyRecords
     from .adapters.kernel import Kernel
     from .adapters.libvirt_connection import LibvirtConnection
     from .core.manifests import manifests
@@ -70,13 +53,12 @@ def run_import(arguments: argparse.Namespace) -> None:
 
     connection = LibvirtConnection(arguments.libvirt, lambda: None, read_only=True)
     journal = Journal(arguments.state_dir)
-    there = (arguments.state_dir / "assignments").is_dir()
-    assignments: Records[Record] | _Empty = journal.assignments if there else _Empty()
+    why = "import changes nothing"
     host = Host(
         LibvirtHypervisor(connection),
         Kernel(arguments.host_root),
-        assignments,
-        journal.pools if there else _Empty(),
+        ReadOnlyRecords(journal.assignments, why),
+        ReadOnlyRecords(journal.pools, why),
         SystemClock(),
     )
     sys.stdout.write(manifests(observe(host, Context()), arguments.node_name, arguments.namespace))

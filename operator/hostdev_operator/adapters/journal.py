@@ -47,7 +47,7 @@ class Records(Generic[R]):
     """Store of ports.py: the records of one kind, each a file in one folder."""
 
     def __init__(self, folder: Path, kind: type[R]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._kind = kind
         self._writes = 0
         self._read: tuple[tuple[int, int], Mapping[str, R]] | None = None
@@ -59,13 +59,13 @@ class Records(Generic[R]):
         would not do: two writes can fall into one tick of the kernel's clock.
         """
         records = {}
-        path = self._folder
+        path = self.folder
         try:
-            version = self._writes, self._folder.stat().st_mtime_ns
+            version = self._writes, self.folder.stat().st_mtime_ns
             known = self._read
             if known and known[0] == version:
                 return known[1]
-            for path in sorted(self._folder.glob("*.json")):
+            for path in sorted(self.folder.glob("*.json")):
                 record = self._kind.from_json(path.read_text())
                 records[record.uid] = record
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -95,7 +95,7 @@ class Records(Generic[R]):
         path = self._path(uid)
         try:
             path.unlink(missing_ok=True)
-            _sync(self._folder)
+            _sync(self.folder)
         except OSError as error:
             raise HostError(
                 reasons.STATE_DIRECTORY_FAILED, f"the record of {uid} could not be removed: {error}"
@@ -106,7 +106,30 @@ class Records(Generic[R]):
     def _path(self, uid: str) -> Path:
         if not _UID.fullmatch(uid):
             raise HostError(reasons.STATE_DIRECTORY_FAILED, f"{uid!r} is not a UID")
-        return self._folder / f"{uid}.json"
+        return self.folder / f"{uid}.json"
+
+
+class ReadOnlyRecords(Generic[R]):
+    """The same to be looked at alone, without the agent's lock; without their folder there are none.
+
+    ``why`` is what a HostError says to whoever would change them.
+    """
+
+    def __init__(self, records: Records[R], why: str) -> None:
+        self._records = records
+        self._why = why
+
+    def load(self) -> Mapping[str, R]:
+        """As Records.load."""
+        return self._records.load() if self._records.folder.is_dir() else MappingProxyType({})
+
+    def save(self, _record: R) -> None:
+        """Refused."""
+        raise HostError(reasons.PERMISSION_DENIED, self._why)
+
+    def drop(self, _uid: str) -> None:
+        """Refused."""
+        raise HostError(reasons.PERMISSION_DENIED, self._why)
 
 
 class PoolRecords(Records[PoolRecord]):

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn
 
 from ..core import reasons
 from ..core.actions import (
@@ -38,11 +38,11 @@ from ..core.sriov import VfConfig
 from ..ports import Host
 from .archive import unpack, write_folder
 from .clock import SystemClock
-from .journal import Journal, Recorded, Records
+from .journal import Journal, ReadOnlyRecords
 from .kernel import Kernel
 from .netlink import Netlink
 
-R = TypeVar("R", bound=Recorded)
+_WHY = "this is a recording of a host: it can be looked at, and not changed"
 
 
 @contextmanager
@@ -78,36 +78,18 @@ def _ports(root: Path) -> Host:
             return None
 
     Head.from_json(read(HEAD) or "")
-    state = root / STATE
-    journal = Journal(state)
+    journal = Journal(root / STATE)
     return Host(
         hypervisor=RecordedHypervisor(libvirt_answers(read)),
         devices=RecordedKernel(root, _RecordedNetlink(netlink_answers(read(NETLINK) or ""))),
-        records=_RecordedStore(journal.assignments, state / "assignments"),
-        pool_records=_RecordedStore(journal.pools, state / "pools"),
+        records=ReadOnlyRecords(journal.assignments, _WHY),
+        pool_records=ReadOnlyRecords(journal.pools, _WHY),
         clock=SystemClock(),
     )
 
 
 def _refuse(*_arguments: object, **_options: object) -> NoReturn:
-    raise HostError(reasons.PERMISSION_DENIED, "this is a recording of a host: it can be looked at, and not changed")
-
-
-class _RecordedStore(Generic[R]):
-    """The journal as it stood there; without its folder there was none."""
-
-    def __init__(self, records: Records[R], folder: Path) -> None:
-        self._records = records
-        self._folder = folder
-
-    def load(self) -> Mapping[str, R]:
-        return self._records.load() if self._folder.is_dir() else {}
-
-    def save(self, record: R) -> None:
-        _refuse(record)
-
-    def drop(self, uid: str) -> None:
-        _refuse(uid)
+    raise HostError(reasons.PERMISSION_DENIED, _WHY)
 
 
 class _RecordedNetlink(Netlink):
