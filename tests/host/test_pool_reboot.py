@@ -5,7 +5,6 @@ Judged while no agent runs: what the guest has then, it has from the host unit a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -15,9 +14,9 @@ from tests.cluster.controlplane import ControlPlane
 from tests.host.prepared import CONF, PF_MAC, pf, prepare, rename_pf
 from tests.lab.guests import define, guest_xml, wait_for_guest
 from tests.lab.host import LabHost
-from tests.outcome import FAILED
+from tests.system.conftest import save_logs
 from tests.system.pools import PfView, from_pool, pool, pool_condition
-from tests.system.stack import NODE, REPOSITORY, Stack
+from tests.system.stack import NODE, Stack
 
 pytestmark = [pytest.mark.lab, pytest.mark.cluster]
 
@@ -42,7 +41,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             for name in (ASKED, DERIVED):
                 define(lab, name, guest_xml(name))
                 lab.virsh("autostart", name)
-            made.apply(_pool())
+            made.apply(pool(POOL, "", VFS, pf={"mac": PF_MAC}, linkUp=True, network={"portgroups": PORTGROUPS}))
             pool_condition(made, f"{POOL}.{NODE}", "True")
             made.apply(from_pool(ASKED, POOL, network={"mac": ASKED_MAC, "vlan": 7}))
             made.apply(from_pool(DERIVED, POOL, portgroup="finance"))
@@ -52,19 +51,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield made
 
 
-def _pool() -> str:
-    body = json.loads(pool(POOL, "", VFS, linkUp=True, network={"portgroups": PORTGROUPS}))
-    body["spec"]["pf"] = {"mac": PF_MAC}
-    return json.dumps(body)
-
-
 @pytest.fixture(autouse=True)
 def _logs_of_failures(system: Stack, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if request.node.stash.get(FAILED, False):
-        folder = REPOSITORY / "build" / "system-logs" / request.node.name
-        system.lab.collect_logs(folder)
-        (folder / "stack.txt").write_text(system.describe())
+    save_logs(system, request.node)
 
 
 def vf_of_each(lab: LabHost) -> set[tuple[str, str | None]]:

@@ -175,15 +175,22 @@ def find_interface(text: str, alias: str | None, mac: str | None = None) -> str 
 
     ``mac`` is lower case.
     """
-    for element in _elements(parse(text), "devices/interface"):
+    found = next(iter(interfaces(parse(text), alias, mac)), None)
+    return None if found is None else _text(found)
+
+
+def interfaces(domain: Element, alias: str | None, mac: str | None = None) -> list[Element]:
+    """All that find_interface could mean."""
+    found = []
+    for element in _elements(domain, "devices/interface"):
         named, addressed = element.find("alias"), element.find("mac")
         if alias is not None:
             fits = named is not None and named.get("name") == alias
         else:
             fits = mac is not None and addressed is not None and (addressed.get("address") or "").lower() == mac
         if fits:
-            return _text(element)
-    return None
+            found.append(element)
+    return found
 
 
 def _text(element: Element) -> str:

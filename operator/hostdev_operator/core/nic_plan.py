@@ -46,16 +46,20 @@ class NicCase:
     @property
     def config(self) -> Nic | None:
         """Our NIC in the persistent XML; of one that is adopted, the one that is meant if that is certain."""
-        if self.guest is None or not self.intent.adopt:
-            return of_alias(self.guest.nics, self.intent.alias) if self.guest else None
+        if self.guest is None:
+            return None
+        if not self.intent.adopt:
+            return of_alias(self.guest.nics, self.intent.alias)
         found = adoptable_nics(self.intent, self.guest.nics)
         return found[0] if len(found) == 1 else None
 
     @property
     def live(self) -> Nic | None:
         """Our NIC in the running guest."""
-        if self.guest is None or not self.intent.adopt:
-            return of_alias(self.guest.live_nics, self.intent.alias) if self.guest else None
+        if self.guest is None:
+            return None
+        if not self.intent.adopt:
+            return of_alias(self.guest.live_nics, self.intent.alias)
         twin = (self.config.network, self.config.mac) if self.config else None
         return next((n for n in self.guest.live_nics if (n.network, n.mac) == twin), None)
 

@@ -329,8 +329,9 @@ def our_hostdevs(guest: Guest, hostdevs: tuple[Hostdev, ...], uid: str, record: 
     def is_ours(hostdev: Hostdev) -> bool:
         if is_alias_of(hostdev.alias, uid):
             return True
-        by_record = record is not None and guest.uuid == record.domain_uuid and hostdev.address == record.address
-        return by_record and ((record is not None and record.adopted) or not is_anothers(hostdev.alias))
+        if record is None or guest.uuid != record.domain_uuid or hostdev.address != record.address:
+            return False
+        return record.adopted or not is_anothers(hostdev.alias)
 
     return tuple(h for h in hostdevs if is_ours(h))
 

@@ -69,6 +69,14 @@ def _claim(obj: NodePool) -> PoolResult:
     return PoolResult(obj.status.model_copy(update={"node_name": obj.spec.node_name}), claim=True)
 
 
+def _begins(wish: PoolWish, answer: PoolPlan | Refusal, host: Observation) -> bool:
+    """Whether the API server must know first that this node has the pool.
+
+    With a record it has it already, though an API server that was restored does not know.
+    """
+    return wish.uid in host.pool_records or (not isinstance(answer, Refusal) and bool(answer))
+
+
 class PoolReconciler:
     """Brings the host to what pools ask for. Thread-safe.
 
@@ -91,7 +99,7 @@ class PoolReconciler:
         try:
             self.take_up_record(obj)
             known = self._looker.latest()
-            if not obj.deleting and self._is_to_be_claimed(obj, plan_pool(wish, known), known):
+            if obj.status.node_name is None and not obj.deleting and _begins(wish, plan_pool(wish, known), known):
                 return _claim(obj)  # an old look will do: nothing is changed before the next run
             for number in range(_LOOKS):
                 # an old look will do for a start: the one under the locks tells whether they are the right ones
@@ -154,7 +162,7 @@ class PoolReconciler:
                 answer = plan_pool(wish, host)
             if not self._lock_names(wish, host) <= locked:
                 return None
-            if self._is_to_be_claimed(obj, answer, host):
+            if obj.status.node_name is None and _begins(wish, answer, host):
                 return _claim(obj)
             if isinstance(answer, Refusal):
                 return self._result(obj, wish, host, Outcome(refused=answer))
@@ -165,14 +173,6 @@ class PoolReconciler:
             if outcome:
                 return self._result(obj, wish, host, outcome)
         return self._restless(obj, wish, host)
-
-    def _is_to_be_claimed(self, obj: NodePool, answer: PoolPlan | Refusal, host: Observation) -> bool:
-        """Whether the API server must know first that this node has the pool.
-
-        With a record it has it already, though an API server that was restored does not know.
-        """
-        begins = not isinstance(answer, Refusal) and bool(answer)
-        return obj.status.node_name is None and (begins or obj.uid in host.pool_records)
 
     def _carry_out(
         self, obj: NodePool, wish: PoolWish, host: Observation, actions: PoolPlan, phase: str

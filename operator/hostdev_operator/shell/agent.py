@@ -13,7 +13,7 @@ import kopf
 from ..api import API_VERSION
 from ..core.errors import HostError
 from ..core.reasons import Retry
-from ..ports import Body, Cluster, Host
+from ..ports import Body, Cluster, ClusterError, Host
 from ..reconcile.assignment import AssignmentReconciler
 from ..reconcile.context import Context
 from ..reconcile.host import HostReporter
@@ -161,7 +161,11 @@ class Agent:
     async def _work(self, uid: str) -> Retry:
         if not self._listed:  # list_bound wakes everything
             return Retry.ON_EVENT
-        return await (self.pools if uid in self.pools.objects else self.assignments).work(uid)
+        try:
+            return await (self.pools if uid in self.pools.objects else self.assignments).work(uid)
+        except ClusterError as error:
+            log.warning("%s: not read: %s", uid, error)
+            return Retry.BACKOFF
 
 
 def _trouble(what: str, work: Callable[[], object], before: str | None) -> str | None:

@@ -95,9 +95,12 @@ class HostReport:
     async def report(self) -> None:
         """Once, if it differs from what was written before."""
         alive = self._alive()
-        gone = await self._gone(alive) if alive is not None else frozenset()
-        listed = alive is not None and self.settings.release_orphans
-        waits = await self._release_orphans(alive, gone) if alive is not None and listed else {}
+        gone: frozenset[str] = frozenset()
+        waits: dict[str, str] = {}
+        if alive is not None:
+            gone = await self._gone(alive)
+            if self.settings.release_orphans:
+                waits = await self._release_orphans(alive, gone)
         status = await asyncio.to_thread(self._reporter.status, self._status, alive, gone, waits)
         if status != self._status or not self._written:
             self._status, self._written = status, True  # before the watch tells of it

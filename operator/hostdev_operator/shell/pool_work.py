@@ -60,12 +60,8 @@ class PoolWork:
             log.warning("%s: %s", body["metadata"]["name"], error)
 
     async def work(self, uid: str) -> Retry:
-        """Bring the host to what it asks for, and report."""
-        try:
-            body, known = await self.objects.current(uid)
-        except ClusterError as error:
-            log.warning("%s: not read: %s", uid, error)
-            return Retry.BACKOFF
+        """Bring the host to what it asks for, and report. ClusterError if it cannot be read."""
+        body, known = await self.objects.current(uid)
         if body is None:
             if known:
                 self._reconciler.forget(uid)

@@ -347,13 +347,8 @@ def without(domain: str, address: PciAddress) -> str:
 def without_nic(domain: str, alias: str | None, mac: str | None = None) -> str:
     """The domain's XML without the <interface> of this alias; without alias, of this MAC address."""
     tree = domain_xml.parse(domain)
-    devices = _devices(tree)
-    for element in devices.findall("interface"):
-        named, addressed = element.find("alias"), element.find("mac")
-        by_alias = named is not None and named.get("name") == alias
-        by_mac = alias is None and addressed is not None and addressed.get("address") == mac
-        if by_alias or by_mac:
-            devices.remove(element)
+    for element in domain_xml.interfaces(tree, alias, mac):
+        _devices(tree).remove(element)
     return etree.tostring(tree, encoding="unicode")
 
 
