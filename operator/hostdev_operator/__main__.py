@@ -94,6 +94,7 @@ async def _agent(arguments: argparse.Namespace) -> None:
         kernel,
         journal.assignments,
         journal.pools,
+        journal.approvals,
         SystemClock(),
         boundary_from_environment(),
     )

@@ -78,6 +78,7 @@ class FakeHost:
         self.interfaces: dict[str, frozenset[PciAddress]] = {}
         self.records: dict[str, str] = {}
         self.pool_records: dict[str, str] = {}
+        self.approvals: dict[str, str] = {}
         #: What the host's boot unit would read.
         self.boot_file = ""
         self.calls: list[str] = []

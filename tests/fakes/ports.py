@@ -16,6 +16,7 @@ from hostdev_operator.core.actions import (
     UnplugHostdev,
     UnplugInterface,
 )
+from hostdev_operator.core.approval import Approval
 from hostdev_operator.core.boot_file import boot_file
 from hostdev_operator.core.domain_xml import GuestXml
 from hostdev_operator.core.errors import HostError
@@ -285,7 +286,7 @@ class FakeDevices:
 
 
 class _Recorded(Protocol):
-    """What both kinds of records have."""
+    """What all kinds of records have."""
 
     @property
     def uid(self) -> str: ...
@@ -347,6 +348,13 @@ class FakePoolRecords(_Texts[PoolRecord]):
         self._host.boot_file = boot_file(map(PoolRecord.from_json, self._host.pool_records.values()))
 
 
+class FakeApprovals(_Texts[Approval]):
+    """What was approved: calls are 'approval_load', 'approval_save UID', 'approval_drop UID'."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host, host.approvals, Approval, "approval_")
+
+
 class FakeClock:
     """Stands still until it is told otherwise."""
 
@@ -368,6 +376,7 @@ def ports(host: FakeHost, clock: FakeClock | None = None, boundary: Callable[[st
         FakeDevices(host),
         FakeRecords(host),
         FakePoolRecords(host),
+        FakeApprovals(host),
         clock or FakeClock(),
         boundary,
     )

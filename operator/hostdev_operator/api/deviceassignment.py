@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from .common import AddressText, Conditions, DriverName, GuestName, Model, NodeName, Uuid, rules
 from .network import NetworkSettings, NicStatus, VfConfigStatus
+from .plan import Approval, PlanHash, PlanStatus
 from .source import Source
 
 FINALIZER = "hostdev.dev/release"
@@ -95,6 +96,14 @@ class DeviceAssignmentSpec(Model):
         description="The guest's NIC on an SR-IOV VF. A device that is no VF has no such settings. What is in it can be"
         " changed at any time: a running guest gets it by a detach and an attach with attach: Live, else at its next"
         " boot.",
+    )
+    approval: Approval = Field(
+        default="Automatic",
+        description="Manual: nothing is begun before approvedPlan names the plan that status.plan shows. A rollback and"
+        " a deletion need no approval. Automatic gives way to Manual in spec.approval of the DeviceHost.",
+    )
+    approved_plan: PlanHash | None = Field(
+        default=None, description="Manual: the hash of the plan that may be carried out (status.plan.hash)."
     )
 
 
@@ -229,6 +238,9 @@ class DeviceAssignmentStatus(Model):
     record: RecordStatus | None = Field(default=None, description="What was before, to be given back.")
     guest: GuestStatus | None = Field(default=None, description="The guest's side.")
     network: NicStatus | None = Field(default=None, description="The guest's NIC; absent if the device is not one.")
+    plan: PlanStatus | None = Field(
+        default=None, description="The plan that waits for approval; else the last one that had anything to do."
+    )
     conditions: Conditions = Field(
         default=(),
         description="Accepted: bound to a node. Planned: all checks passed. GroupReady: the whole IOMMU group is"
@@ -279,7 +291,8 @@ class DeviceAssignment(Model):
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach, detach and network can be changed: delete it and make a new one",
+                "of a bound assignment only attach, detach, network, approval and approvedPlan can be changed: delete"
+                " it and make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"
