@@ -122,11 +122,12 @@ def asked_by_pool(wish: PoolWish, shown: PlanStatus | None, host: Observation) -
 def judge(asked: Asked, plan: Described, known: Approval | None) -> Verdict:
     """Whether the plan may begin; ``known`` is what the journal has.
 
-    What is left of a plan that was approved goes on, whatever is approved by now.
+    What is left of a plan that was approved goes on, whatever is approved by now. What changes our own notes alone
+    needs no approval.
     """
     number = known.number if known else 0
     shown = PlanStatus(hash=plan.hash(asked.node, number), actions=plan.actions())
-    if not asked.manual or (known and plan.keys <= set(known.left)):
+    if not asked.manual or plan.keys <= set(known.left if known else ()):
         return Verdict(shown)
     if asked.approved == shown.hash:
         return Verdict(shown, begin=Approval(asked.uid, asked.owner, shown.hash, tuple(sorted(plan.keys)), number))

@@ -21,8 +21,9 @@ _HASH, _TEXT = 32, 1024
 class Step:
     """One action in words. ``indices``: of the VFs that it configures; successive ones are told as one step.
 
-    ``keys`` name what it does, whatever was before: what is left of an approved plan is known by them. ``hidden`` is
-    what the hash covers beyond the words, such as the device's fingerprint.
+    ``keys`` name what it does, whatever was before: what is left of an approved plan is known by them. Our own notes of
+    what is claimed already have none. ``hidden`` is what the hash covers beyond the words, such as the device's
+    fingerprint.
     """
 
     action: str

@@ -68,7 +68,16 @@ def describe(action: Action | PoolAction, host: Observation, purpose: Purpose) -
     step = _DESCRIBE[type(action)](action, host, purpose)
     kind = type(action).__name__
     step = replace(step, action=kind, reason=step.reason or purpose.why.get(type(action), ""))
-    return step if step.keys else replace(step, keys=(key_of(kind, step.summary, step.after, step.hidden),))
+    if step.keys or _is_a_note(action, host):
+        return step
+    return replace(step, keys=(key_of(kind, step.summary, step.after, step.hidden),))
+
+
+def _is_a_note(action: Action | PoolAction, host: Observation) -> bool:
+    """Whether it changes nothing but the record of what is claimed already."""
+    if isinstance(action, WriteRecord):
+        return action.record.uid in host.records
+    return isinstance(action, WritePoolRecord) and action.record.uid in host.pool_records
 
 
 # -- assignments ------------------------------------------------------------------------------------------------------

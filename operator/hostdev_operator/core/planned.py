@@ -80,7 +80,8 @@ def _purpose(goal: Goal) -> Purpose:
 
 def pool_in_words(wish: PoolWish, host: Observation, first: PoolPlan) -> Described:
     """A pool's whole plan, from its first step."""
-    return described(describe(action, then, _pool_purpose(wish, then)) for action, then in foreseen(wish, host, first))
+    steps = tuple(describe(action, then, _pool_purpose(wish, then)) for action, then in foreseen(wish, host, first))
+    return described(step for i, step in enumerate(steps) if i == 0 or step.keys)
 
 
 def step_in_words(wish: PoolWish, host: Observation, step: PoolPlan) -> Described:
