@@ -173,6 +173,21 @@ class Journal:
         self.pools.mend_boot_file()
 
 
+class NoRecords(Generic[R]):
+    """Store of ports.py on a host that has no state directory: nothing is recorded, and nothing can be."""
+
+    def load(self) -> Mapping[str, R]:
+        """None."""
+        return MappingProxyType({})
+
+    def save(self, record: R) -> None:
+        """HostError."""
+        raise HostError(reasons.STATE_DIRECTORY_FAILED, f"nowhere to record {record.owner}")
+
+    def drop(self, uid: str) -> None:
+        """Nothing to do."""
+
+
 def replace_durably(path: Path, text: str) -> None:
     """When this returns, a power cut leaves the new text; before, the old one. OSError leaves the old one, too."""
     partial = path.with_suffix(".partial")
