@@ -120,7 +120,9 @@ def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
         {"domain": None},
     )
     for spec in specs:
-        change(plane, bound, spec, "of a bound assignment only attach, detach and network can be changed")
+        change(
+            plane, bound, spec, "of a bound assignment only attach, detach, network, approval and approvedPlan can be"
+        )
     change(plane, bound, {"attach": "NextBoot", "detach": "Live"})
     found = plane.kubectl("get", "deviceassignments", "--field-selector=status.nodeName=n7", "-o", "name").stdout
     assert found.split() == ["deviceassignment.hostdev.dev/bound"]
