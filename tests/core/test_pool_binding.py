@@ -182,3 +182,17 @@ def test_what_is_being_deleted_is_let_go_when_its_agent_has_given_back_and_made_
     assert steps(pool(), [free], nodes) == (LetGo("uid-n1", ("theirs",)),)
     assert steps(pool(), [node_pool(deleting=True, finalizers=("theirs",))], nodes) == ()
     assert made(*steps(pool(), [], nodes)) == ["make lan.n1"]
+
+
+def test_each_node_gets_the_approval_of_its_own_plan_and_no_other() -> None:
+    mine, others = "0" * 32, "f" * 32
+    wanted = pool(approvedPlans={"n1": mine, "n9": others}, selector=RACK)
+    assert spec_for(wanted, "n1").approved_plan == mine
+    assert spec_for(wanted, "n3").approved_plan is None
+    (correct,) = steps(wanted, (node_pool("n1"), node_pool("n3")), NODES)
+    assert isinstance(correct, Correct)
+    assert correct.manifest["spec"]["approvedPlan"] == mine
+    by_hand = node_pool("n3", spec=spec_for(pool(approvedPlans={"n3": others}), "n3"))
+    (correct,) = steps(pool(selector=RACK), (node_pool("n1"), by_hand), NODES)
+    assert isinstance(correct, Correct)
+    assert "approvedPlan" not in correct.manifest["spec"]
