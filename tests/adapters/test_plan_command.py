@@ -15,21 +15,25 @@ from tests.fakes.samples import NIC, body
 from tests.fakes.sysfs_tree import SysfsTree
 
 
-@pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setenv("LC_ALL", "C")
-    tree = SysfsTree(tmp_path / "host")
+def command(folder: Path) -> list[str]:
+    """The command for a host with a free sound card at 0000:04:00.0."""
+    tree = SysfsTree(folder / "host")
     tree.pci("0000:00:01.0/0000:04:00.0", 0x040300, driver="snd_hda_intel", group=5)
     tree.pci(f"0000:00:02.0/{NIC}", driver="igb", group=6)
     (tree.sys / "bus/pci/drivers/vfio-pci").mkdir(parents=True)
     parameter = tree.sys / "module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
     parameter.parent.mkdir(parents=True)
     parameter.write_text("Y\n")
-    uri = libvirt_node.uri(tmp_path)
-    where = ["--connect", uri, "--host-root", str(tree.root), "--state-dir", str(tmp_path / "none")]
-    return ["hostdev_operator", "plan", "--node-name", "n1", *where]
+    where = ["--host-root", str(tree.root), "--state-dir", str(folder / "none")]
+    return ["plan", "--node-name", "n1", "--connect", libvirt_node.uri(folder), *where]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
+    return ["hostdev_operator", *command(tmp_path)]
 
 
 def run(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, *objects: object) -> int:

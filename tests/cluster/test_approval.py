@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hostdev_operator.api import API_VERSION
 from hostdev_operator.ports import Body
+from tests.adapters.test_plan_command import command
 from tests.cluster.admission import Spec, change, manifest, refused, report, taken
 from tests.cluster.controlplane import ControlPlane
 from tests.fakes.samples import assignment, small_host
@@ -107,3 +113,32 @@ def test_the_api_server_keeps_a_plan_as_it_is_reported(plane: ControlPlane) -> N
         assert found["apiVersion"] == API_VERSION
         assert found["status"]["plan"] == plan.wire()
         plane.kubectl("delete", *target)
+
+
+def test_the_plan_command_takes_what_the_cluster_says(plane: ControlPlane, tmp_path: Path) -> None:
+    operator = Path(__file__).resolve().parents[2] / "operator"
+    source = {"pci": {"address": "0000:04:00.0"}}
+    spec: Spec = {"domain": {"name": "db"}, "source": source, "attach": "NextBoot", "approval": "Manual"}
+    file = tmp_path / "wanted.json"
+    file.write_text(manifest("wanted", spec))
+    kubeconfig = ("--kubeconfig", str(plane.admin_kubeconfig), "-o", "json")
+    arguments = [sys.executable, "-m", "hostdev_operator", *command(tmp_path), *kubeconfig, "-f", str(file)]
+
+    def planned() -> dict[str, Any]:
+        environment = {**os.environ, "PYTHONPATH": str(operator)}
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        (told,) = json.loads(done.stdout)
+        return dict(told)
+
+    new = planned()
+    assert "awaitingApproval" in new
+    plane.kubectl("create", "-f", str(file))
+    plane.kubectl("create", "-f", "-", stdin=manifest("n1", {"approval": "Manual"}, "DeviceHost"))
+    there = planned()
+    assert there["plan"] == new["plan"]
+    assert "DeviceHost n1 has spec.approval Manual" in there["awaitingApproval"]["message"]
+    change(plane, ("deviceassignment", "wanted"), {"approvedPlan": new["plan"]["hash"]})
+    assert "awaitingApproval" not in planned()
+    plane.kubectl("delete", "deviceassignment", "wanted")
+    plane.kubectl("delete", "devicehost", "n1")

@@ -16,7 +16,8 @@ A DeviceAssignment has these conditions:
 | condition | True means |
 |---|---|
 | Accepted | the controller bound it to a node and pinned the guest's UUID |
-| Planned | every check passed; reason CriticalOverride: except for a need of the host that an administrator lifted \
+| Planned | every check passed, and the plan may begin (AwaitingApproval: it must be approved first); reason \
+CriticalOverride: except for a need of the host that an administrator lifted \
 (DeviceHost `spec.criticalOverrides`), which the message names; reason ConventionalPCI: a warning, the device is no \
 PCI Express one and shares its bus |
 | GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest; \

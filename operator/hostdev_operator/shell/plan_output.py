@@ -10,8 +10,6 @@ import yaml
 
 from ..reconcile.preview import Preview
 
-FORMATS = ("text", "yaml", "json")
-
 
 def output(previews: Iterable[Preview], node: str, form: str) -> str:
     """The plans as text for people, or as a list in YAML or JSON."""
