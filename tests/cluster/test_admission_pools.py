@@ -209,6 +209,7 @@ def test_an_agent_selects_the_pools_of_its_node_and_their_status_is_kept(plane: 
             "upBefore": False,
             "numVFs": 7,
             "autoprobe": False,
+            "linkUp": False,
             "networkName": "fast",
             "networkUUID": uuid,
             "adopted": False,
