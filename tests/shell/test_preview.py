@@ -72,6 +72,17 @@ async def test_an_object_that_is_there_is_planned_with_what_the_cluster_and_the_
 
 
 @on_loop
+async def test_a_record_that_the_journal_lost_is_taken_from_the_status() -> None:
+    async with running() as world:
+        world.cluster.create(body(managed=False))
+        await world.settle()
+        known = world.cluster.get("nic")
+        world.host.records.clear()
+        found = plans(world.host, body(managed=False), known=(known,))
+        assert only(found) == Preview("DeviceAssignment", "nic", "default")
+
+
+@on_loop
 async def test_who_approved_is_not_forgotten_since_the_file_does_not_say_it() -> None:
     async with running() as world:
         world.cluster.create(body(approval="Manual"))
