@@ -253,7 +253,8 @@ def _write_pool_record(action: WritePoolRecord, host: Observation, _: Purpose) -
 
 def _set_autoprobe(action: SetAutoprobe, host: Observation, _: Purpose) -> Step:
     pf = host.pfs.get(action.pf)
-    summary = f"{'let the host bind drivers to' if action.on else 'leave without a driver the'} new VFs of {action.pf}"
+    what = f"new VFs of {action.pf}"
+    summary = f"let the host bind drivers to {what}" if action.on else f"leave {what} without a driver"
     before = f"sriov_drivers_autoprobe {int(bool(pf and pf.autoprobe))}"
     return Step("", summary, action.pf, before, f"sriov_drivers_autoprobe {int(action.on)}")
 

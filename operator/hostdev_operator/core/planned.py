@@ -55,7 +55,7 @@ def _later_starts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 
 def _purpose(goal: Goal) -> Purpose:
-    kept = "spec.domain gets spec.source: at each start of the guest"
+    kept = "the guest is to have it at each start"
     why: dict[type, str] = {
         AddHostdev: kept,
         AddInterface: kept,

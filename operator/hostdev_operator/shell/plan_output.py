@@ -47,5 +47,5 @@ def _text(told: Preview, node: str) -> str:
             lines += [f"       {name + ':':<11} {value}" for name, value in rows if value]
             lines += [f"       disruption: {action.disruption}"] if action.disruption != "None" else []
     if told.waits:
-        lines.append(f"  waits for approval: {told.waits.message}")
+        lines.append(f"  {told.waits.message}")
     return "\n".join(lines) + "\n"
