@@ -1,4 +1,4 @@
-"""The composition root: ``python -m hostdev_operator agent | controller | import | record | simulation | crds``.
+"""The composition root: ``python -m hostdev_operator agent | controller | plan | import | record | ...``.
 
 Each role imports only what it needs: the controller never loads libvirt, ``crds`` loads neither.
 """
@@ -9,14 +9,16 @@ import argparse
 import asyncio
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .import_command import add_import, run_import
+from .commands.hosts import add_host_arguments, add_state_dir, node_name
+from .commands.import_command import add_import, run_import
+from .commands.plan_command import add_plan, run_plan
+from .commands.record_command import add_record, run_record
 
 if TYPE_CHECKING:
     from .adapters.kernel_events import KernelEvents
@@ -25,24 +27,16 @@ if TYPE_CHECKING:
 
 #: In the state directory of an agent that simulates.
 _SOCKET = "simulation.sock"
-_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-
-
-def _node_name(text: str) -> str:
-    """An empty name would select every assignment that is not bound at all, so it is refused here."""
-    if not _NODE_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a node name; in a pod set it from spec.nodeName by the downward API"
-        )
-    return text
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hostdev_operator", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="hostdev_operator", description="Gives PCI devices of hosts to their libvirt guests."
+    )
     roles = parser.add_subparsers(dest="role", required=True)
     agent = roles.add_parser("agent", help="the agent of one node")
-    agent.add_argument("--node-name", required=True, type=_node_name, help="the Kubernetes node it runs on")
-    _add_host_arguments(agent)
+    agent.add_argument("--node-name", required=True, type=node_name, help="the Kubernetes node it runs on")
+    add_host_arguments(agent)
     agent.add_argument(
         "--simulate",
         type=Path,
@@ -57,39 +51,15 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
-    add_import(roles, _node_name)
-    record = roles.add_parser("record", help="record this host into a file, to be looked at elsewhere")
-    record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as host.tar.zst")
-    record.add_argument("--mask", action="store_true", help="hide serial numbers, MAC addresses, UUIDs, host names")
-    _add_host_arguments(record)
+    for add in (add_plan, add_import, add_record):
+        add(roles)
     simulation = roles.add_parser("simulation", help="change the host of an agent that simulates; docs/recording.md")
     simulation.add_argument("words", nargs="+", metavar="WORD", help="such as: show, start GUEST, remove ADDRESS")
-    _add_state_dir(simulation)
+    add_state_dir(simulation)
     crds = roles.add_parser("crds", help="write the CustomResourceDefinitions, and the documentation of reasons")
     crds.add_argument("--output", type=Path, default=Path("crds"), help="folder (default: %(default)s)")
     crds.add_argument("--docs", type=Path, help="also write what is generated of the documentation to this folder")
     return parser
-
-
-def _add_host_arguments(role: argparse.ArgumentParser) -> None:
-    """Where the parts of the host are."""
-    role.add_argument("--connect", default="qemu:///system", metavar="URI", help="libvirt (default: %(default)s)")
-    role.add_argument(
-        "--host-root",
-        type=Path,
-        default=Path("/"),
-        help="where the host's /proc and /sys are (default: %(default)s)",
-    )
-    _add_state_dir(role)
-
-
-def _add_state_dir(role: argparse.ArgumentParser) -> None:
-    role.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path("/var/lib/hostdev-operator"),
-        help="the journal; must survive restarts of agent and host (default: %(default)s)",
-    )
 
 
 def _configure_logging(arguments: argparse.Namespace) -> None:
@@ -145,6 +115,7 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
         kernel,
         journal.assignments,
         journal.pools,
+        journal.approvals,
         SystemClock(),
         boundary_from_environment(),
     )
@@ -197,29 +168,6 @@ async def _controller(arguments: argparse.Namespace) -> None:
     await run_controller(controller, Probes(arguments.probe_address, arguments.probe_port, controller.unready))
 
 
-def _record(arguments: argparse.Namespace) -> None:
-    """Beside a running agent or without one: nothing is changed, and no lock is taken."""
-    from .adapters.archive import pack
-    from .adapters.clock import SystemClock
-    from .adapters.hypervisor import LibvirtHypervisor
-    from .adapters.journal import Journal
-    from .adapters.kernel import Kernel
-    from .adapters.libvirt_connection import LibvirtConnection
-    from .adapters.recorder import capture, versions
-    from .core.masking import mask
-    from .core.recording import Head
-    from .ports import Host
-
-    connection = LibvirtConnection(arguments.connect, lambda: None)
-    journal = Journal(arguments.state_dir)
-    kernel = Kernel(arguments.host_root)
-    host = Host(LibvirtHypervisor(connection), kernel, journal.assignments, journal.pools, SystemClock())
-    head = Head(os.uname().nodename, versions(arguments.host_root, connection))
-    tree = capture(arguments.host_root, host, arguments.state_dir, head)
-    arguments.output.touch(mode=0o600)  # nobody else's business until its owner says so
-    arguments.output.write_bytes(pack(mask(tree) if arguments.mask else tree))
-
-
 def main() -> int:
     """Parse the command line and run a role; 2 for wrong usage, 1 for a failure that is explained."""
     os.environ["LC_ALL"] = "C"  # before libvirt is loaded: its messages are matched with the failure catalogue
@@ -244,8 +192,10 @@ def _run(arguments: argparse.Namespace) -> int:
             _crds(arguments)
         case "import":
             run_import(arguments)
+        case "plan":
+            return run_plan(arguments)
         case "record":
-            _record(arguments)
+            run_record(arguments)
         case "simulation":
             return _simulation(arguments)
         case role:

@@ -20,6 +20,7 @@ from .core.actions import (
     UnplugHostdev,
     UnplugInterface,
 )
+from .core.approval import Approval
 from .core.domain_xml import GuestXml
 from .core.host_status import Names
 from .core.model import PciDevice, Platform, Use
@@ -202,6 +203,8 @@ class Store(Protocol[R]):
 RecordStore = Store[Record]
 #: One record for each pool of the node. It also keeps what the host's boot unit reads (core/boot_file.py).
 PoolRecordStore = Store[PoolRecord]
+#: What was approved of assignments and pools; only of those that ever needed approval.
+ApprovalStore = Store[Approval]
 
 
 class Cluster(Protocol):
@@ -279,5 +282,6 @@ class Host:
     devices: HostDevices
     records: RecordStore
     pool_records: PoolRecordStore
+    approvals: ApprovalStore
     clock: Clock
     boundary: Callable[[str], None] = lambda _name: None

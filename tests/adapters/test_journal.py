@@ -112,7 +112,7 @@ def test_a_state_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> No
 def test_a_hostile_uid_never_becomes_a_path(tmp_path: Path, journal: Journal, uid: str) -> None:
     assert "is not a UID" in trouble(journal.assignments.save, replace(RECORD, uid=uid))
     assert "is not a UID" in trouble(journal.assignments.drop, uid)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["agent.lock", "assignments", "pools", "state"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["agent.lock", "approvals", "assignments", "pools", "state"]
 
 
 def test_a_record_round_trips_through_its_file(tmp_path: Path, journal: Journal) -> None:

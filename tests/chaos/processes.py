@@ -128,6 +128,7 @@ class AgentProcess(Process):
             FakeDevices(world.host),
             self.journal.assignments,
             self.journal.pools,
+            self.journal.approvals,
             world.clock,
             self._boundary,
         )

@@ -12,7 +12,9 @@ from tests.cluster.authority import (
     FOREIGN,
     MATCH,
     NAMESPACES,
+    OTHER_PLAN,
     PCI,
+    PLAN,
     RBAC,
     SYSTEM,
     UUID,
@@ -48,6 +50,7 @@ _BINDING: Spec = {"nodeName": "n1", "domainUUID": FOREIGN}
 UNFINALIZED: Spec = {"metadata": {"finalizers": None}}
 _STRANGE = "team-b -o yaml; rm $(x) 'y'"
 _PLANS = ("approvedPlan needs the verb approve-plans", _role("hostdev-approver", "tenant"))
+_POOL_PLAN = '{"spec":{"approvedPlans":{"%s":"%s"}}}'
 _ASSIGNER = ("needs the verb assign-devices", _role("hostdev-device-assigner", "tenant"))
 _VERB = "verb allow-namespaces"
 _OWN_NAMESPACE: Spec = {
@@ -237,8 +240,8 @@ REFUSED: tuple[Attempt, ...] = (
         by=RBAC,
     ),
     # -- approvals
-    patching("approve the own plan", {"spec": {"approvedPlan": "abc"}}, "team-a/mine", *_PLANS, by=APPROVALS),
-    creating("bring the approval along", *_PLANS, by=APPROVALS, approval="Manual", approvedPlan="abc"),
+    patching("approve the own plan", {"spec": {"approvedPlan": PLAN}}, "team-a/mine", *_PLANS, by=APPROVALS),
+    creating("bring the approval along", *_PLANS, by=APPROVALS, approval="Manual", approvedPlan=PLAN),
     patching(
         "weaken the approval", {"spec": {"approval": "Automatic"}}, "taking spec.approval Manual away", by=APPROVALS
     ),
@@ -247,14 +250,14 @@ REFUSED: tuple[Attempt, ...] = (
     ),
     patching(
         "change what is approved while approving",
-        {"spec": {"approvedPlan": "abc", "detach": "Live"}},
+        {"spec": {"approvedPlan": PLAN, "detach": "Live"}},
         "needs the right to create",
         who="approver",
         by=APPROVALS,
     ),
     patching(
         "approve in a namespace that lost the label",
-        {"spec": {"approvedPlan": "abc"}},
+        {"spec": {"approvedPlan": PLAN}},
         _LABEL,
         who="approver",
         target="bare/left",
@@ -262,10 +265,18 @@ REFUSED: tuple[Attempt, ...] = (
     running(
         "change a pool while approving it",
         "cluster-approver",
-        'patch vfpool lan --type=merge -p {"spec":{"approvedPlan":"abc","numVFs":7}}',
+        f'patch vfpool lan --type=merge -p {{"spec":{{"approvedPlans":{{"n2":"{PLAN}"}},"numVFs":7}}}}',
         "VFPool lan",
         "needs the right to create vfpools",
         by=APPROVALS,
+    ),
+    *(
+        running(what, "pooler", f"patch vfpool lan --type=merge -p {change}", "VFPool lan", words, by=APPROVALS)
+        for what, change, words in (
+            ("approve a pool's plan for another node", _POOL_PLAN % ("n2", PLAN), "spec.approvedPlans needs the verb"),
+            ("approve another plan of a pool", _POOL_PLAN % ("n1", OTHER_PLAN), "spec.approvedPlans needs the verb"),
+            ("weaken the approval of a pool", '{"spec":{"approval":"Automatic"}}', "taking spec.approval Manual away"),
+        )
     ),
     # -- what the operator writes
     reporting("forge the binding", _BINDING, "cannot patch resource", who="tenant", by=RBAC),

@@ -24,6 +24,8 @@ ALLOWANCES = {
     "bare": {"hostdev.dev/guests": "*", "hostdev.dev/pools": "*"},
 }
 
+#: A hash as status.plan has it.
+PLAN, OTHER_PLAN = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 LAN: Spec = {"pool": {"name": "lan"}}
 PCI: Spec = {"pci": {"address": "0000:01:00.0"}}
 MATCH: Spec = {"match": {"vendor": "0x8086", "any": True}}

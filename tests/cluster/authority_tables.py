@@ -6,7 +6,8 @@ fixture of test_authority.py:
 - ``team-a`` has the label, the guests web and UUID, and the pools lan and wan/finance; ``team-b`` has the guest db.
 - ``bare`` has an assignment of a time when it had the label.
 - ``tenant`` has hostdev-tenant in team-a and bare, and Kubernetes' own admin and edit in team-a; ``assigner`` and
-  ``approver`` have their roles in team-a; ``owner`` has all verbs on everything in team-a; ``clerk`` writes namespaces.
+  ``approver`` have their roles in team-a; ``owner`` has all verbs on everything in team-a; ``clerk`` writes namespaces;
+  ``pooler`` may do everything with VFPools but approve.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from tests.cluster.authority import (
     FINALIZER,
     MATCH,
     PCI,
+    PLAN,
     UUID,
     VERSION,
     VF,
@@ -77,16 +78,23 @@ ALLOWED: tuple[Attempt, ...] = (
         by="",
         source=PCI,
     ),
-    patching("approve a plan", {"spec": {"approvedPlan": "abc"}}, who="approver", by=""),
+    patching("approve a plan", {"spec": {"approvedPlan": PLAN}}, who="approver", by=""),
     patching(
-        "approve the plan for a device", {"spec": {"approvedPlan": "abc"}}, who="approver", by="", target="team-a/card"
+        "approve the plan for a device", {"spec": {"approvedPlan": PLAN}}, who="approver", by="", target="team-a/card"
     ),
     patching("take Manual away", {"spec": {"approval": "Automatic"}}, who="approver", by=""),
     running(
         "approve a pool's plan",
         "cluster-approver",
-        'patch vfpool lan --type=merge -p {"spec":{"approvedPlan":"abc"}}',
+        f'patch vfpool lan --type=merge -p {{"spec":{{"approvedPlans":{{"n2":"{PLAN}"}}}}}}',
         by="",
+    ),
+    *(
+        running(what, "pooler", f"patch vfpool lan --type=merge -p {change}", by="")
+        for what, change in (
+            ("change a pool with an approved plan", '{"spec":{"numVFs":7}}'),
+            ("take the approval of a pool's plan back", '{"spec":{"approvedPlans":{"n1":null}}}'),
+        )
     ),
     reporting(
         "bind, also in a namespace that lost the label", {"nodeName": "n1"}, who="controller", target="bare/left"

@@ -120,7 +120,7 @@ def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
         {"domain": None},
     )
     for spec in specs:
-        change(plane, bound, spec, "of a bound assignment only attach, detach, network, adopt")
+        change(plane, bound, spec, "of a bound assignment only attach, detach, network, adopt, releasePolicy, approval")
     change(plane, bound, {"attach": "NextBoot", "detach": "Live"})
     found = plane.kubectl("get", "deviceassignments", "--field-selector=status.nodeName=n7", "-o", "name").stdout
     assert found.split() == ["deviceassignment.hostdev.dev/bound"]

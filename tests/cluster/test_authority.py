@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from tests.cluster.attempts import REFUSED
-from tests.cluster.authority import ALLOWANCES, FINALIZER, PCI, SYSTEM, Attempt, body
+from tests.cluster.authority import ALLOWANCES, FINALIZER, PCI, PLAN, SYSTEM, Attempt, body
 from tests.cluster.authority_tables import SECURITY, written
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.permitted import ALLOWED
 
 Kubeconfigs = dict[str, Path]
 Object = dict[str, Any]
-KINDS = ("deviceassignments", "vfpools")
 _SECONDS = 60.0
 
 #: Who -> in which namespace (empty: in all) -> the ClusterRoles.
@@ -31,21 +30,23 @@ PEOPLE: dict[str, dict[str, tuple[str, ...]]] = {
     "assigner": {"team-a": ("hostdev-device-assigner",)},
     "approver": {"team-a": ("hostdev-approver",), "bare": ("hostdev-approver",)},
     "cluster-approver": {"": ("hostdev-approver",)},
+    "pooler": {"": ("test-pools",)},
     "owner": {"team-a": ("test-everything",)},
     "clerk": {"": ("test-namespaces",)},
     "steward": {"": ("test-namespaces", "hostdev-administrator")},
 }
 ROLES = {
+    "test-pools": {
+        "apiGroups": ["hostdev.dev"],
+        "resources": ["vfpools"],
+        "verbs": ["get", "list", "create", "update", "patch", "delete"],
+    },
     "test-everything": {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
     "test-namespaces": {
         "apiGroups": [""],
         "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
         "verbs": ["get", "list", "create", "update", "patch"],
     },
-}
-APPROVAL_FIELDS = {
-    "approval": {"type": "string", "enum": ["Automatic", "Manual"], "default": "Automatic"},
-    "approvedPlan": {"type": "string", "maxLength": 128},
 }
 
 
@@ -78,14 +79,14 @@ def world() -> Iterator[Object]:
 
 def objects() -> Iterator[Object]:
     """What is there before the attempts."""
-    spec = {"pf": {"name": "ens1"}, "numVFs": 4}
+    spec = {"pf": {"name": "ens1"}, "numVFs": 4, "approval": "Manual", "approvedPlans": {"n1": PLAN}}
     meta = {"name": "lan", "finalizers": ["hostdev.dev/pool"]}
     yield {"apiVersion": "hostdev.dev/v1alpha1", "kind": "VFPool", "metadata": meta, "spec": spec}
     for made in (
         body("mine", approval="Manual"),
         body("card", PCI, approval="Manual"),
         body("auto"),
-        body("approved", approval="Manual", approvedPlan="abc"),
+        body("approved", approval="Manual", approvedPlan=PLAN),
         body("theirs", namespace="team-b", guest="db"),
         body("left", namespace="bare"),
     ):
@@ -104,32 +105,12 @@ def until(plane: ControlPlane, arguments: tuple[str, ...], stdin: str, *, works:
         time.sleep(0.1)
 
 
-def with_approval_fields(plane: ControlPlane) -> list[str]:
-    """The CRDs with what approvals are about, where they do not have it yet; returns those that were changed."""
-    changed = []
-    for kind in KINDS:
-        crd = f"{kind}.hostdev.dev"
-        path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
-        shown = json.loads(plane.kubectl("get", "crd", crd, "-o", "json").stdout)
-        fields = shown["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-        patch = [
-            {"op": "add", "path": f"{path}/{name}", "value": value}
-            for name, value in APPROVAL_FIELDS.items()
-            if name not in fields
-        ]
-        if patch:
-            plane.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps(patch))
-            changed.append(crd)
-    return changed
-
-
 @pytest.fixture(scope="module")
 def people(plane: ControlPlane) -> Iterator[Kubeconfigs]:
     """Everybody's kubeconfig, by name."""
     create(plane, *world())
-    changed = with_approval_fields(plane)
     probe = ("create", "--dry-run=server", "-f", "-")
-    until(plane, probe, json.dumps(body("probe", approval="Manual", approvedPlan="abc")), works=True)
+    until(plane, probe, json.dumps(body("probe", approval="Manual", approvedPlan=PLAN)), works=True)
     create(plane, *objects())
     plane.kubectl("label", "namespace", "bare", "hostdev.dev/assignments-")
     until(plane, probe, json.dumps(body("probe", namespace="bare")), works=False)
@@ -145,10 +126,6 @@ def people(plane: ControlPlane) -> Iterator[Kubeconfigs]:
         plane.kubectl("delete", *target)
     plane.kubectl("delete", "pod", "-n", SYSTEM, "agent-n1", "--force", "--grace-period=0")
     plane.kubectl("delete", "node", "n1")
-    for crd in changed:
-        path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
-        patch = [{"op": "remove", "path": f"{path}/{name}"} for name in APPROVAL_FIELDS]
-        plane.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps(patch))
 
 
 def tried(plane: ControlPlane, people: Kubeconfigs, attempt: Attempt) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -132,6 +133,10 @@ async def test_a_pool_comes_to_its_node_serves_an_assignment_and_goes(running: R
     await cluster.create(assignment("second", "52:54:00:00:00:0A"))
     await running.until("DeviceAssignment", "second", lambda b: reason(b, "Accepted") == "MACInUse")
 
+    approved = "0123456789abcdef0123456789abcdef"
+    patch = json.dumps({"spec": {"approvedPlans": {"n1": approved, "n2": "f" * 32}}})
+    running.plane.kubectl("patch", "vfpool", "lan", "--type=merge", "-p", patch)
+    await running.until("NodeVFPool", "lan.n1", lambda b: b is not None and b["spec"].get("approvedPlan") == approved)
     corrected = (await running.node_pool("lan.n1"))["metadata"]["generation"] + 2
     patch = '{"spec":{"linkUp":true,"bindHostDriver":true}}'
     running.plane.kubectl("patch", "nodevfpool", "lan.n1", "--type=merge", "-p", patch)

@@ -78,7 +78,7 @@ def test_every_list_is_bounded() -> None:
 
 def test_every_map_is_bounded() -> None:
     maps = {p: n for p, n in NODES if "additionalProperties" in n}
-    assert list(maps) == ["VFPool.spec.nodeSelector"]
+    assert list(maps) == ["VFPool.spec.nodeSelector", "VFPool.spec.approvedPlans"]
     assert [path for path, node in maps.items() if "maxProperties" not in node] == []
 
 

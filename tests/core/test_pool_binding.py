@@ -214,3 +214,17 @@ def test_the_word_on_the_release_changes_nothing_else_of_what_cannot_become_as_a
 def test_a_node_pool_that_is_not_the_pools_is_not_told(changes: dict[str, Any]) -> None:
     found = steps(pool(deleting=True, releasePolicy="Keep"), [node_pool(**changes)], Nodes(frozenset({"n1"})))
     assert not any(isinstance(step, Correct) for step in found)
+
+
+def test_each_node_gets_the_approval_of_its_own_plan_and_no_other() -> None:
+    mine, others = "0" * 32, "f" * 32
+    wanted = pool(approvedPlans={"n1": mine, "n9": others}, selector=RACK)
+    assert spec_for(wanted, "n1").approved_plan == mine
+    assert spec_for(wanted, "n3").approved_plan is None
+    (correct,) = steps(wanted, (node_pool("n1"), node_pool("n3")), NODES)
+    assert isinstance(correct, Correct)
+    assert correct.manifest["spec"]["approvedPlan"] == mine
+    by_hand = node_pool("n3", spec=spec_for(pool(approvedPlans={"n3": others}), "n3"))
+    (correct,) = steps(pool(selector=RACK), (node_pool("n1"), by_hand), NODES)
+    assert isinstance(correct, Correct)
+    assert "approvedPlan" not in correct.manifest["spec"]

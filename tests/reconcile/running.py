@@ -78,6 +78,11 @@ class Engine:
             raise Crash(name)
 
 
+def without_plan(result: Result) -> Result:
+    """All but status.plan, which is of the last run that had something to do: after a crash, of what was left."""
+    return replace(result, status=result.status.model_copy(update={"plan": None}))
+
+
 def ready(result: Result) -> tuple[str, str]:
     """Status and reason of the condition Ready."""
     condition = find(result.status.conditions, "Ready")

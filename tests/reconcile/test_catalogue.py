@@ -252,6 +252,10 @@ def unplugged_outside(engine: Engine) -> str:
     return run(engine, attach="Live")
 
 
+def awaiting_approval(engine: Engine) -> str:
+    return run(engine, approval="Manual")
+
+
 def guest_running(engine: Engine) -> str:
     engine.run(assignment())
     engine.host.start(WEB)
@@ -301,6 +305,7 @@ SCENARIOS: dict[str, Scenario] = {
     "HostChanged": host_changed,
     "LibvirtError": libvirt_error,
     "StateDirectoryFailed": state_directory_failed,
+    "AwaitingApproval": awaiting_approval,
     "UnpluggedOutside": unplugged_outside,
     "GuestRunning": guest_running,
     **NIC_SCENARIOS,

@@ -10,7 +10,7 @@ from hostdev_operator.core.model import VFIO_DRIVER, Use
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
-from tests.reconcile.running import Engine, count_boundaries, ready
+from tests.reconcile.running import Engine, count_boundaries, ready, without_plan
 
 CHANGES = ["save", "detach_driver", "add_hostdev"]
 
@@ -325,7 +325,7 @@ def test_a_crash_at_any_point_of_an_assignment_leads_to_the_same_end(boundary: i
     undisturbed = Engine(small_host())
     expected = undisturbed.run(assignment(managed=False))
     crashed = Engine(small_host(), crash_at=boundary)
-    assert crashed.run_through_crashes(assignment(managed=False)) == expected
+    assert without_plan(crashed.run_through_crashes(assignment(managed=False))) == without_plan(expected)
     assert crashed.host.state() == undisturbed.host.state()
 
 

@@ -11,7 +11,7 @@ from hostdev_operator.core.record import Record
 from hostdev_operator.reconcile.assignment import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device, small_host
-from tests.reconcile.running import Engine, attached, count_boundaries, message, ready
+from tests.reconcile.running import Engine, attached, count_boundaries, message, ready, without_plan
 from tests.reconcile.test_assign import host_device
 
 THIRD_UID = "0a0a0a0a-0000-4000-8000-000000000003"
@@ -206,7 +206,7 @@ def test_a_crash_at_any_point_of_a_reservation_leads_to_the_same_end(boundary: i
     expected = undisturbed.run(obj)
     crashed, _ = reserving()
     crashed.crash_at = boundary
-    assert crashed.run_through_crashes(obj) == expected
+    assert without_plan(crashed.run_through_crashes(obj)) == without_plan(expected)
     assert crashed.host.state() == undisturbed.host.state()
 
 

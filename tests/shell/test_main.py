@@ -45,7 +45,7 @@ def test_import_writes_what_a_host_has_and_leaves_no_trace(
     for folder in ("sys/bus/pci/devices", "sys/kernel/iommu_groups", "proc/1/net", "sys/class/net"):
         (root / folder).mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
-    command = ["hostdev_operator", "import", "--libvirt=test:///default", f"--host-root={root}", "--node-name=n1"]
+    command = ["hostdev_operator", "import", "--connect=test:///default", f"--host-root={root}", "--node-name=n1"]
     monkeypatch.setattr("sys.argv", [*command, f"--state-dir={tmp_path / 'none'}"])
     assert main() == 0
     assert capsys.readouterr().out.startswith("# What host n1 had")

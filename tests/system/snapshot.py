@@ -73,7 +73,7 @@ def main(root: Path, state_dir: Path) -> None:
 
     journal = Journal(state_dir)
     libvirt = LibvirtHypervisor(LibvirtConnection("qemu:///system", lambda: None))
-    print(snapshot(Host(libvirt, Kernel(root), journal.assignments, journal.pools, SystemClock())))
+    print(snapshot(Host(libvirt, Kernel(root), journal.assignments, journal.pools, journal.approvals, SystemClock())))
 
 
 if __name__ == "__main__":

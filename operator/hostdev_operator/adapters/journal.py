@@ -1,4 +1,4 @@
-"""The journal: one small JSON file for each assignment and each pool, replaced atomically and fsynced."""
+"""The journal: small JSON files of assignments, pools and approvals, replaced atomically and fsynced."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Generic, Protocol, Self, TypeVar
 
 from ..core import reasons
+from ..core.approval import Approval
 from ..core.boot_file import boot_file
 from ..core.errors import HostError
 from ..core.pool import PoolRecord
@@ -22,7 +23,7 @@ BOOT_FILE = "sriov.conf"
 
 
 class Recorded(Protocol):
-    """What both kinds of records have. ``owner`` is whose record it is, in messages."""
+    """What all kinds of records have. ``owner`` is whose record it is, in messages."""
 
     @property
     def uid(self) -> str:
@@ -169,18 +170,19 @@ class PoolRecords(Records[PoolRecord]):
 
 
 class Journal:
-    """Both kinds of records, and the lock that keeps a second agent from the same node."""
+    """All kinds of records, and the lock that keeps a second agent from the same node."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self._lock: int | None = None
         self.assignments = Records(state_dir / "assignments", Record)
         self.pools = PoolRecords(state_dir / "pools", state_dir / BOOT_FILE)
+        self.approvals = Records(state_dir / "approvals", Approval)
 
     def open(self) -> None:
         """Make the folders and take the lock; HostError if another agent has it."""
         try:
-            for name in ("assignments", "pools"):
+            for name in ("assignments", "pools", "approvals"):
                 (self._state_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self._state_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -84,6 +84,7 @@ def _ports(root: Path) -> Host:
         devices=RecordedKernel(root, _RecordedNetlink(netlink_answers(read(NETLINK) or ""))),
         records=ReadOnlyRecords(journal.assignments, _WHY),
         pool_records=ReadOnlyRecords(journal.pools, _WHY),
+        approvals=ReadOnlyRecords(journal.approvals, _WHY),
         clock=SystemClock(),
     )
 

@@ -18,6 +18,7 @@ from .common import (
     rules,
 )
 from .network import NetworkSettings, NicStatus, VfConfigStatus
+from .plan import Approval, PlanHash, PlanStatus
 from .source import Source
 
 FINALIZER = "hostdev.dev/release"
@@ -118,6 +119,14 @@ class DeviceAssignmentSpec(Model):
         description="What deleting the object does. Return: the guest loses the device, and the host gets it back."
         " Keep: the guest's XML, drivers and settings of the VF stay as they are, and nobody remembers what was before."
         " Can be changed at any time.",
+    )
+    approval: Approval = Field(
+        default="Automatic",
+        description="Manual: nothing is begun before approvedPlan names the plan that status.plan shows. A rollback and"
+        " a deletion need no approval. Automatic gives way to Manual in spec.approval of the DeviceHost.",
+    )
+    approved_plan: PlanHash | None = Field(
+        default=None, description="Manual: the hash of the plan that may be carried out (status.plan.hash)."
     )
 
 
@@ -255,6 +264,9 @@ class DeviceAssignmentStatus(Model):
     record: RecordStatus | None = Field(default=None, description="What was before, to be given back.")
     guest: GuestStatus | None = Field(default=None, description="The guest's side.")
     network: NicStatus | None = Field(default=None, description="The guest's NIC; absent if the device is not one.")
+    plan: PlanStatus | None = Field(
+        default=None, description="The plan that waits for approval; else the last one that had anything to do."
+    )
     conditions: Conditions = Field(
         default=(),
         description="Accepted: bound to a node. Planned: all checks passed. GroupReady: the whole IOMMU group is"
@@ -320,8 +332,8 @@ class DeviceAssignment(Model):
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach, detach, network, adopt and releasePolicy can be changed: delete it"
-                " and make a new one",
+                "of a bound assignment only attach, detach, network, adopt, releasePolicy, approval and approvedPlan"
+                " can be changed: delete it and make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .common import AddressText, Conditions, DriverName, GuestName, Model, Uuid, rules
+from .plan import Approval
 
 Uid = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -41,6 +42,11 @@ class DeviceHostSpec(Model):
         default=False,
         description="true: the agent looks and reports, and begins nothing: neither assigns nor releases. What it has"
         " begun is finished. Deleting the DeviceHost takes this back with all the rest of spec.",
+    )
+    approval: Approval = Field(
+        default="Automatic",
+        description="Manual: no plan of an assignment or a pool is begun on this node before it is approved, whatever"
+        " their own spec.approval says.",
     )
     critical_overrides: Annotated[
         tuple[CriticalOverride, ...],

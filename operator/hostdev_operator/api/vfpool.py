@@ -30,6 +30,7 @@ from .network import (
     VlanSeen,
     VlanTag,
 )
+from .plan import Approval, PlanHash, PlanStatus
 
 POOL_FINALIZER = "hostdev.dev/pool"
 
@@ -151,6 +152,11 @@ class NodePoolSettings(Model):
         " pool. Keep: all of it stays as it is, guests included; after a reboot nobody makes the VFs again. Can be"
         " changed at any time.",
     )
+    approval: Approval = Field(
+        default="Automatic",
+        description="Manual: on each node nothing is begun before its plan is approved (approvedPlans of the VFPool). A"
+        " deletion needs no approval. Automatic gives way to Manual in spec.approval of the DeviceHost.",
+    )
 
 
 _LABEL_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -174,6 +180,11 @@ class VFPoolSpec(NodePoolSettings):
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field(
         default={}, description="Labels of the nodes that have the pool; all nodes with an agent if empty."
     )
+    approved_plans: Annotated[dict[str, PlanHash], Field(max_length=4096)] = Field(
+        default={},
+        description="Manual: node -> hash of the plan that may be carried out there (status.plan.hash of its"
+        " NodeVFPool).",
+    )
 
 
 class NodeVFPoolSpec(NodePoolSettings):
@@ -191,6 +202,9 @@ class NodeVFPoolSpec(NodePoolSettings):
 
     pool_name: PoolName = Field(description="Name of the VFPool.")
     node_name: NodeName = Field(description="The node whose agent carries it out.")
+    approved_plan: PlanHash | None = Field(
+        default=None, description="The VFPool's approvedPlans of this node. Written by the controller: approve there."
+    )
 
 
 class PfStatus(Model):
@@ -290,6 +304,9 @@ class NodeVFPoolStatus(Model):
     counts: VfCounts | None = Field(default=None, description="The VFs, counted.")
     network: NetworkStatus | None = Field(default=None, description="The libvirt network; absent if there is none.")
     record: PoolRecordStatus | None = Field(default=None, description="What the agent remembers for giving it back.")
+    plan: PlanStatus | None = Field(
+        default=None, description="The plan that waits for approval; else the last one that had anything to do."
+    )
     conditions: Conditions = Field(
         default=(),
         description="Planned: the plan passed all checks. VFsReady: the PF has the VFs. NetworkReady: the network is"

@@ -16,7 +16,8 @@ A DeviceAssignment has these conditions:
 | condition | True means |
 |---|---|
 | Accepted | the controller bound it to a node and pinned the guest's UUID |
-| Planned | every check passed; reason CriticalOverride: except for a need of the host that an administrator lifted \
+| Planned | every check passed, and the plan may begin (AwaitingApproval: it must be approved first); reason \
+CriticalOverride: except for a need of the host that an administrator lifted \
 (DeviceHost `spec.criticalOverrides`), which the message names; reason ConventionalPCI: a warning, the device is no \
 PCI Express one and shares its bus |
 | GroupReady | the whole IOMMU group is claimed: its mates are held on vfio-pci, or go to the same guest; \
@@ -92,8 +93,8 @@ Generated from operator/hostdev_operator/core by `make crds`; do not edit.
    the logs of the controller and of the node's agent.
 
 When you have mended a cause, it is tried again as the reason's entry says. Of an assignment that is bound to a node
-only `spec.attach`, `spec.detach`, `spec.adopt` and `spec.releasePolicy` can be changed, and what is in `spec.network`:
-for anything else delete it and make a new one.
+only `attach`, `detach`, `network`, `adopt`, `releasePolicy`, `approval` and `approvedPlan` of spec can be changed: for
+anything else delete it and make a new one.
 
 In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME a guest or an assignment. `virsh`,
 `lspci`, `dmesg`, `modprobe` and the like are for a root shell on the node.

@@ -132,7 +132,8 @@ def node_pool_name(pool: str, node: str) -> str:
 def spec_for(pool: Pool, node: str) -> NodeVFPoolSpec:
     """What the pool asks of the node."""
     settings = {name: getattr(pool.spec, name) for name in _SETTINGS}
-    return NodeVFPoolSpec(**settings, pool_name=pool.name, node_name=node)
+    approved = pool.spec.approved_plans.get(node)
+    return NodeVFPoolSpec(**settings, pool_name=pool.name, node_name=node, approved_plan=approved)
 
 
 def manifest(pool: Pool, node: str) -> dict[str, Any]:
@@ -196,7 +197,9 @@ def _policy(pool: Pool | None, found: NodePool) -> Correct | None:
 
 def _is_as(spec: NodeVFPoolSpec, pool: Pool) -> bool:
     """Whether it is what the pool asks of its node. There are many nodes, so no spec is made to compare with."""
-    return spec.pool_name == pool.name and all(getattr(spec, name) == getattr(pool.spec, name) for name in _SETTINGS)
+    if spec.pool_name != pool.name or spec.approved_plan != pool.spec.approved_plans.get(spec.node_name):
+        return False
+    return all(getattr(spec, name) == getattr(pool.spec, name) for name in _SETTINGS)
 
 
 def _can_become(spec: NodePoolSettings, wanted: NodePoolSettings) -> bool:

@@ -367,6 +367,11 @@ STATE_DIRECTORY_FAILED = _row("StateDirectoryFailed", Retry.BACKOFF,
     " read-only mounts, its mode and owner.")
 
 _topic("Waiting")
+AWAITING_APPROVAL = _row("AwaitingApproval", Retry.ON_EVENT,
+    "spec.approval is Manual, of the object or of its DeviceHost, and the plan is not approved.",
+    "Read status.plan: each action with its device, before and after, and what it interrupts. The message has the"
+    " `kubectl patch` that approves just this plan, and what differs from a plan that was approved before. To approve"
+    " nothing, delete the object. docs/approval.md has the rest.")
 UNPLUGGED_OUTSIDE = _row("UnpluggedOutside", Retry.BACKOFF,
     "Somebody else has taken the device out of the running guest; it is plugged in again after a growing delay.",
     "Find who did it: `journalctl -u libvirtd`, the shell histories, or the guest itself (an ejected device). If it"

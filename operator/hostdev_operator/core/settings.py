@@ -10,17 +10,22 @@ from types import MappingProxyType
 from ..api.devicehost import DeviceHostSpec
 from .pci import PciAddress
 
+#: Of spec.approval.
+MANUAL = "Manual"
+
 
 @dataclass(frozen=True)
 class Settings:
     """``paused``: look and report, change nothing. ``overrides``: device -> why it may be taken from the host.
 
-    ``release_orphans``: UIDs of records whose assignment is gone, and whose devices shall be given back.
+    ``release_orphans``: UIDs of records whose assignment is gone, and whose devices shall be given back. ``manual``:
+    every plan must be approved.
     """
 
     paused: bool = False
     overrides: Mapping[PciAddress, str] = field(default_factory=lambda: MappingProxyType({}))
     release_orphans: frozenset[str] = frozenset()
+    manual: bool = False
 
     @classmethod
     def of(cls, spec: DeviceHostSpec | None) -> Settings:
@@ -31,4 +36,5 @@ class Settings:
         for override in spec.critical_overrides:
             with suppress(ValueError):
                 overrides[PciAddress.parse(override.device)] = override.reason
-        return cls(spec.paused, MappingProxyType(overrides), frozenset(spec.release_orphans))
+        manual = spec.approval == MANUAL
+        return cls(spec.paused, MappingProxyType(overrides), frozenset(spec.release_orphans), manual)

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
+from ..api.plan import PlanStatus
 from ..core import conditions, reasons
 from ..core.actions import AddHostdev, AddInterface, PlugInterface, UnplugHostdev, UnplugInterface
 from ..core.assignment_status import Outcome, moved, old_status_but
@@ -18,11 +19,13 @@ from ..core.model import Observation
 from ..core.moves import has_left
 from ..core.orphans import Orphan
 from ..core.plan import Decision, Plan
+from ..core.planned import in_words
 from ..core.published import nic_seen_before, record_from_status, seen_before
 from ..core.reasons import Retry
 from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected, release_inputs
 from ..ports import Host
 from .apply import apply
+from .approvals import Approvals, Planned
 from .claim_locks import ClaimLocks, ElsewhereError
 from .failures import FailureMemory
 from .locks import NamedLocks
@@ -108,6 +111,7 @@ class AssignmentReconciler:
         self._failures = FailureMemory(host.clock.monotonic)
         self._plugs = PlugMemory(host.clock.monotonic)
         self._released: set[str] = set()
+        self._approvals = Approvals(host.approvals)
         self._gone: dict[str, float] = {}  # when a guest was found gone, by the monotonic clock
 
     def reconcile(self, obj: Assignment) -> Result:
@@ -134,6 +138,7 @@ class AssignmentReconciler:
         """The assignment is gone: remember nothing of it."""
         self._failures.forget(uid)
         self._plugs.forget(uid)
+        self._approvals.forget(uid)
         self._released.discard(uid)
         self._gone.pop(uid, None)
         self._locks.forget(uid)
@@ -165,13 +170,14 @@ class AssignmentReconciler:
     def _assign(self, obj: Assignment, wish: Wish) -> Result:
         kind = kind_of(wish)
         host, fresh = self._looker.shared()
-        decision, stale = kind.decide(wish, host), kind.withdrawal(wish, host)
-        if not fresh and (stale.actions or _changes_something(wish, decision, host)):
+        planned, stale = self._plan(obj, wish, host), kind.withdrawal(wish, host)
+        if not fresh and (stale.actions or _changes_something(wish, planned, host)):
             host = self._looker.fresh()
-            decision, stale = kind.decide(wish, host), kind.withdrawal(wish, host)
+            planned, stale = self._plan(obj, wish, host), kind.withdrawal(wish, host)
         if stale.actions:
             host = self._withdraw(wish, host, stale)
-            decision = kind.decide(wish, host)
+            planned = self._plan(obj, wish, host)
+        decision = planned.decision
         if has_left(wish, host):
             return self._leave(obj, wish, decision, host)
         self._gone.pop(obj.uid, None)
@@ -179,14 +185,22 @@ class AssignmentReconciler:
         if intent is None or isinstance(answer, Refusal):
             assert isinstance(answer, Refusal)  # noqa: S101 - there is no plan without a device
             return self._refuse(obj, wish, decision, host)
-        if not answer.actions:
+        if planned.verdict is None:
             self._failures.forget(obj.uid)
+            self._approvals.nothing_left(obj.uid)
             return self._result(obj, wish, (intent, host), Outcome())
+        shown = planned.verdict.plan
+        if planned.verdict.waits:
+            return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=planned.verdict.waits)), shown)
         self._locks.must_hold(wish, intent, host)
         known = self._failures.holds_back(obj.uid, kind.inputs(intent, host))
         if known:
             return self._result(obj, wish, (intent, host), known)
-        return self._carry_out(obj, wish, intent, host, answer)
+        self._approvals.begin(planned.verdict)
+        return _with_plan(self._carry_out(obj, wish, intent, host, answer), shown)
+
+    def _plan(self, obj: Assignment, wish: Wish, host: Observation) -> Planned:
+        return self._approvals.plan(wish, obj.status.node_name or "", obj.status.plan, host)
 
     def _refuse(self, obj: Assignment, wish: Wish, decision: Decision[Goal], host: Observation) -> Result:
         """A claim that was begun and may not be finished is given back as a whole; one that stands, stays."""
@@ -211,6 +225,7 @@ class AssignmentReconciler:
         if now - since >= GONE_SECONDS and has_left(wish, self._looker.fresh()):
             log.info("%s: its guest is gone from this node, and nothing of it is left here", wish.owner)
             self._gone.pop(obj.uid, None)
+            self._approvals.forget(obj.uid)
             return Result(DeviceAssignmentStatus(), left=True)
         refused = decision.answer if isinstance(decision.answer, Refusal) else None
         return self._result(obj, wish, (decision.intent, host), Outcome(refused=refused), Retry.SOON)
@@ -237,6 +252,8 @@ class AssignmentReconciler:
             self._host.boundary("assign: done")
         self._failures.forget(obj.uid)
         failure = Refusal(not_plugged.reason, not_plugged.message) if not_plugged else None
+        done = Plan(tuple(a for a in plan.actions if not (failure and isinstance(a, PLUGS))))
+        self._approvals.done(obj.uid, in_words(done, intent, host))
         self._plugs.note(intent, host, plan, failure)
         host = self._look_after(plan, host, failure)
         if failure:
@@ -284,6 +301,7 @@ class AssignmentReconciler:
             log.warning("%s: rollback: %s: %s", wish.owner, error.reason, error.message)
             waits = Refusal(error.reason, error.message)
         if waits is None:
+            self._approvals.rolled_back(wish.uid)
             return why, None
         return replace(why, message=f"{why.message}; and rolling back failed: {waits.reason}: {waits.message}"), waits
 
@@ -307,6 +325,7 @@ class AssignmentReconciler:
             return self._after_failed_release(obj, wish, Refusal(error.reason, error.message))
         if waits:
             return self._result(obj, wish, (None, self._looker.fresh()), Outcome(refused=waits))
+        self._approvals.forget(obj.uid)
         self._released.add(obj.uid)
         return Result(DeviceAssignmentStatus(), released=True)
 
@@ -341,17 +360,23 @@ class AssignmentReconciler:
         """The status from what is there; where nothing could be observed, the old one with Ready=False."""
         status = kind_of(wish).status(wish, *seen, outcome) if wish and seen else old_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
-        status = status.model_copy(update={"conditions": stamped, "observed_generation": obj.generation})
+        more = {"conditions": stamped, "observed_generation": obj.generation, "plan": obj.status.plan}
+        status = status.model_copy(update=more)
         trouble = outcome.trouble or outcome.not_plugged
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
         by_outcome = Retry.BACKOFF if outcome.heals_with_time else by_reason
         return Result(status, retry=retry or by_outcome, moved=moved(obj.status, status))
 
 
-def _changes_something(wish: Wish, decision: Decision[Goal], host: Observation) -> bool:
+def _with_plan(result: Result, plan: PlanStatus) -> Result:
+    return replace(result, status=result.status.model_copy(update={"plan": plan}))
+
+
+def _changes_something(wish: Wish, planned: Planned, host: Observation) -> bool:
     """Whether it leads to an action: for that a look that others have shared is too old."""
+    decision = planned.decision
     if isinstance(decision.answer, Plan):
-        return bool(decision.answer.actions)
+        return planned.verdict is not None and not planned.waits
     return decision.intent is not None and kind_of(wish).is_half_done(decision.intent, host, frozenset())
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..api.plan import PlanStatus
 from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
 from ..core import conditions, reasons
 from ..core.assignment_status import Outcome
@@ -13,15 +14,17 @@ from ..core.errors import HostError
 from ..core.kinds import network_lock, pf_lock
 from ..core.model import Observation
 from ..core.pci import PciAddress
+from ..core.planned import step_in_words
 from ..core.pool import PoolWish
 from ..core.pool_actions import MAKES_NETWORK
-from ..core.pool_plan import PoolPlan, plan_pool
+from ..core.pool_plan import PoolPlan
 from ..core.pool_published import pool_record_from_status
 from ..core.pool_release import plan_pool_release
 from ..core.pool_source import pf_meant
 from ..core.pool_status import old_pool_status_but, pool_status
 from ..core.reasons import Retry
 from ..ports import Host
+from .approvals import Approvals
 from .failures import FailureMemory
 from .locks import NamedLocks
 from .looker import Looker
@@ -89,6 +92,7 @@ class PoolReconciler:
         self._looker = looker
         self._locks = locks
         self._failures = FailureMemory(host.clock.monotonic)
+        self._approvals = Approvals(host.approvals)
         self._released: set[str] = set()
 
     def reconcile(self, obj: NodePool) -> PoolResult:
@@ -99,7 +103,8 @@ class PoolReconciler:
         try:
             self.take_up_record(obj)
             known = self._looker.latest()
-            if obj.status.node_name is None and not obj.deleting and _begins(wish, plan_pool(wish, known), known):
+            planned = self._approvals.plan_pool(wish, obj.status.plan, known)
+            if obj.status.node_name is None and not obj.deleting and _begins(wish, planned.answer, known):
                 return _claim(obj)  # an old look will do: nothing is changed before the next run
             for number in range(_LOOKS):
                 # an old look will do for a start: the one under the locks tells whether they are the right ones
@@ -116,6 +121,7 @@ class PoolReconciler:
     def forget(self, uid: str) -> None:
         """The pool is gone: remember nothing of it."""
         self._failures.forget(uid)
+        self._approvals.forget(uid)
         self._released.discard(uid)
 
     def take_up_record(self, obj: NodePool) -> None:
@@ -155,24 +161,32 @@ class PoolReconciler:
     def _ensure(self, obj: NodePool, wish: PoolWish, locked: frozenset[str]) -> PoolResult | None:
         """None if other locks are needed."""
         host, fresh = self._looker.shared()
+        shown: PlanStatus | None = None
         for _ in range(_ROUNDS):
-            answer = plan_pool(wish, host)
-            if not fresh and not isinstance(answer, Refusal) and answer:
+            planned = self._approvals.plan_pool(wish, obj.status.plan, host)
+            if not fresh and planned.begins:
                 host, fresh = self._looker.fresh(), True
-                answer = plan_pool(wish, host)
+                planned = self._approvals.plan_pool(wish, obj.status.plan, host)
             if not self._lock_names(wish, host) <= locked:
                 return None
+            answer, verdict = planned.answer, planned.verdict
             if obj.status.node_name is None and _begins(wish, answer, host):
                 return _claim(obj)
             if isinstance(answer, Refusal):
-                return self._result(obj, wish, host, Outcome(refused=answer))
-            if not answer:
+                plan = verdict.plan if verdict else shown
+                return _with_plan(self._result(obj, wish, host, Outcome(refused=answer)), plan)
+            if verdict is None:
                 self._failures.forget(obj.uid)
-                return self._result(obj, wish, host, Outcome())
+                self._approvals.nothing_left(obj.uid)
+                return _with_plan(self._result(obj, wish, host, Outcome()), shown)
+            self._approvals.begin(verdict)
+            shown = shown or verdict.plan  # the whole of it, not what is left after a step
+            words = step_in_words(wish, host, answer)
             host, outcome = self._carry_out(obj, wish, host, answer, "pool")
             if outcome:
-                return self._result(obj, wish, host, outcome)
-        return self._restless(obj, wish, host)
+                return _with_plan(self._result(obj, wish, host, outcome), shown)
+            self._approvals.done(obj.uid, words)
+        return _with_plan(self._restless(obj, wish, host), shown)
 
     def _carry_out(
         self, obj: NodePool, wish: PoolWish, host: Observation, actions: PoolPlan, phase: str
@@ -213,6 +227,7 @@ class PoolReconciler:
             if isinstance(answer, Refusal):
                 return self._result(obj, wish, host, Outcome(refused=answer))
             if not answer:
+                self._approvals.forget(obj.uid)
                 self._released.add(obj.uid)
                 return PoolResult(NodeVFPoolStatus(), released=True)
             host, outcome = self._carry_out(obj, wish, host, answer, "pool release")
@@ -227,8 +242,18 @@ class PoolReconciler:
         status = pool_status(wish, host, outcome) if host else old_pool_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
         status = status.model_copy(
-            update={"conditions": stamped, "observed_generation": obj.generation, "node_name": obj.status.node_name}
+            update={
+                "conditions": stamped,
+                "observed_generation": obj.generation,
+                "node_name": obj.status.node_name,
+                "plan": obj.status.plan,
+            }
         )
         trouble = outcome.trouble
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
         return PoolResult(status, retry=Retry.BACKOFF if outcome.heals_with_time else by_reason)
+
+
+def _with_plan(result: PoolResult, plan: PlanStatus | None) -> PoolResult:
+    """None leaves what status shows."""
+    return replace(result, status=result.status.model_copy(update={"plan": plan})) if plan else result

@@ -92,6 +92,7 @@ class FakeHost:
         self.recorded: HostDevices | None = None
         self.records: dict[str, str] = {}
         self.pool_records: dict[str, str] = {}
+        self.approvals: dict[str, str] = {}
         #: What the host's boot unit would read.
         self.boot_file = ""
         self.calls: list[str] = []

@@ -16,6 +16,7 @@ from ..core.actions import (
     UnplugHostdev,
     UnplugInterface,
 )
+from ..core.approval import Approval
 from ..core.boot_file import boot_file
 from ..core.domain_xml import GuestXml
 from ..core.errors import HostError
@@ -299,7 +300,7 @@ class FakeDevices:
 
 
 class _Recorded(Protocol):
-    """What both kinds of records have."""
+    """What all kinds of records have."""
 
     @property
     def uid(self) -> str: ...
@@ -361,6 +362,13 @@ class FakePoolRecords(_Texts[PoolRecord]):
         self._host.boot_file = boot_file(map(PoolRecord.from_json, self._host.pool_records.values()))
 
 
+class FakeApprovals(_Texts[Approval]):
+    """What was approved: calls are 'approval_load', 'approval_save UID', 'approval_drop UID'."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host, host.approvals, Approval, "approval_")
+
+
 class FakeClock:
     """Stands still until it is told otherwise."""
 
@@ -382,6 +390,7 @@ def ports(host: FakeHost, clock: Clock | None = None, boundary: Callable[[str], 
         FakeDevices(host),
         FakeRecords(host),
         FakePoolRecords(host),
+        FakeApprovals(host),
         clock or FakeClock(),
         boundary,
     )

@@ -43,6 +43,7 @@ def simulated(recorded: Host) -> FakeHost:
     host.rejections = set(recorded.hypervisor.rejections())
     host.records.update({uid: record.to_json() for uid, record in records.items()})
     host.pool_records.update({uid: record.to_json() for uid, record in pool_records.items()})
+    host.approvals.update({uid: approval.to_json() for uid, approval in recorded.approvals.load().items()})
     for pf in recorded.devices.pfs():
         host.sriov.pfs[pf.address] = _pf(pf, host)
     for xml in recorded.hypervisor.guests():
