@@ -121,7 +121,7 @@ class LabHost(Inspection):
         """Start QEMU and wait until libvirtd answers.
 
         Now and then the emulated second processor never gets a timer interrupt, and the kernel hangs before it starts
-        its first program; such a boot is tried again. Once the host is up this has not been seen.
+        its first program; such a boot is tried again. Once it is up, local_apic.py sees to it.
         """
         console = self.machine.console
         for attempt in range(1, BOOT_ATTEMPTS + 1):

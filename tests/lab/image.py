@@ -30,11 +30,12 @@ FROM_DEBIAN = frozenset({"libvirt-python"})
 
 # How the laboratory is emulated. Five-level page tables would make each miss of the emulated TLB dearer.
 CPU = "max,la57=off"
-# Emulation has no speculation to mitigate and a stable clock, whose calibration takes a second.
+# Emulation has no speculation to mitigate and a stable clock, whose calibration takes a second. local_apic.py writes to
+# a device's memory that the kernel uses.
 KERNEL_ARGS = (
     "console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off tsc=reliable no_timer_check "
     "lpj=6000000 nokaslr nowatchdog init_on_alloc=0 audit=0 apparmor=0 rcupdate.rcu_expedited=1 "
-    "cryptomgr.notests iommu=pt"
+    "cryptomgr.notests iommu=pt iomem=relaxed"
 )
 
 Progress = Callable[[str], None]
@@ -68,7 +69,8 @@ def ensure(progress: Progress = print) -> Image:
     _script([SCRIPTS / "machine-packages.sh"], "machine packages")
     recipe = [SCRIPTS / name for name in ("rootfs.sh", "packages.txt", "initrd-init")]
     rootfs = _stage("rootfs", _digest(recipe), lambda out: [SCRIPTS / "rootfs.sh", out], progress)
-    own = [SCRIPTS / "disk.sh", LAB / "command_daemon.py", *_files(SCRIPTS / "root"), *_files(LAB / "guest")]
+    programs = [LAB / "command_daemon.py", LAB / "local_apic.py"]
+    own = [SCRIPTS / "disk.sh", *programs, *_files(SCRIPTS / "root"), *_files(LAB / "guest")]
     key = _digest(own, rootfs.name, CPU, KERNEL_ARGS)
     disk = _stage("disk", key, lambda out: [SCRIPTS / "disk.sh", rootfs, out], progress)
     lock = _filtered_lock()

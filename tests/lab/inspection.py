@@ -63,7 +63,8 @@ class Inspection:
 
 def _link_name(lab: Runner, address: str, link: str) -> str | None:
     folder = device_folder(address)
-    result = lab.run(f"cd {folder} && if [ -e {link} ]; then basename $(readlink {link}); fi", check=False)
+    # one readlink(2): a driver may be unbound between two looks
+    result = lab.run(f"cd {folder} && {{ to=$(readlink {link}); echo ${{to##*/}}; }}", check=False)
     if result.returncode != 0:
         raise LabCommandError(link, result.returncode, result.stdout, result.stderr, f"no device {address}")
     return result.stdout.strip() or None

@@ -30,7 +30,7 @@ SYSTEMD_ARGS = " ".join(
     [
         "labinit=systemd systemd.show_status=0 systemd.condition-needs-update=no",
         "modules_load=vfio-pci,vfio_iommu_type1",
-        *(f"systemd.wants={unit}.service" for unit in ("lab-commands", "lab-ready")),
+        *(f"systemd.wants={unit}.service" for unit in ("lab-commands", "lab-apic", "lab-ready")),
         *(f"systemd.mask={unit}" for unit in _MASKED),
     ]
 )

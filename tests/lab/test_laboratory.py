@@ -48,6 +48,13 @@ def test_spawned_process_has_a_log_and_a_return_code(lab: LabHost) -> None:
     assert "ending" in process.log()
 
 
+def test_no_processor_is_left_with_an_interrupt_in_service(lab: LabHost) -> None:
+    """What QEMU leaves there cannot be ordered, but the one who looks must be able to read the registers."""
+    one_each_and_a_clock_each_and_main = 2 * 2 + 1
+    threads = lab.run("ls /proc/$(pgrep -f local_apic.py$)/task").stdout.split()
+    assert len(threads) == one_each_and_a_clock_each_and_main
+
+
 def test_a_host_that_does_not_answer_is_told_with_its_processors(lab: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "REPLY_GRACE", 1)
     lab.qmp.execute("stop")

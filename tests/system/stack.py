@@ -264,12 +264,13 @@ class Stack:
         self.wait(f"guest {name} in the DeviceHost", test, seconds)
 
     def describe(self) -> str:
-        """Everything that explains a failure: objects, and the end of both logs."""
+        """Everything that explains a failure: the end of both logs, the guests as libvirt sees them, objects."""
+        agent = self.agent.log()[-6000:] if self.agent else ""
+        controller = self.controller_log.read_text()[-2000:] if self.controller_log.exists() else ""
+        guests = self.lab.run("timeout 20 virsh list --all", check=False).stdout
         kinds = "deviceassignments,vfpools,nodevfpools"
         objects = self.plane.kubectl("get", kinds, "-A", "-o", "yaml", check=False).stdout
-        agent = self.agent.log()[-4000:] if self.agent else ""
-        controller = self.controller_log.read_text()[-2000:] if self.controller_log.exists() else ""
-        return f"{objects}\n--- controller\n{controller}\n--- agent\n{agent}"
+        return f"--- agent\n{agent}\n--- controller\n{controller}\n--- guests\n{guests}\n--- objects\n{objects}"
 
 
 def assignment(name: str, *, domain: str | None = None, address: str | None = None, **spec: Any) -> str:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes OUT/base.img from a built root file system, the files of image/root, the command daemon and the test guest.
+# Makes OUT/base.img from a built root file system, the files of image/root, our two programs and the test guest.
 # Half a minute, so a change of any of those files is cheap. Usage: disk.sh STAGE_WITH_ROOTFS OUT
 # Environment: LAB_CPU, LAB_KERNEL_ARGS, as the laboratory will be run (libvirt's cache depends on the processor).
 set -euo pipefail
@@ -10,7 +10,7 @@ out=${2:?an output folder}
 # Hard links instead of a copy; --remove-destination keeps the stage's own files as they are.
 cp -al "$stage/rootfs" "$out/tree"
 cp -r --remove-destination --preserve=mode "$here/root/." "$out/tree/"
-cp --remove-destination "$here/../command_daemon.py" "$out/tree/lab/command_daemon.py"
+cp --remove-destination "$here"/../{command_daemon,local_apic}.py "$out/tree/lab/"
 gcc -m32 -O1 -ffreestanding -nostdlib -fno-pic -no-pie -static -Wall -Wextra -Werror \
     -Wl,--build-id=none -Wl,-T,"$here/../guest/guest.ld" -o "$out/tree/lab/guest.elf" "$here/../guest/guest.c"
 rm -rf "$out/tree"/{boot,var/cache/apt,var/lib/apt/lists}
