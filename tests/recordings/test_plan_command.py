@@ -14,21 +14,25 @@ ASSIGNMENT = """apiVersion: hostdev.dev/v1alpha1
 kind: DeviceAssignment
 metadata: {name: card, namespace: default}
 spec:
-  domain: {name: web}
+  domain: {name: %s}
   source: {pci: {address: "%s"}}
 """
 
 
 @pytest.mark.parametrize(
-    ("host", "address", "status", "words"),
+    ("host", "guest", "address", "status", "words"),
     [
-        ("gpu", "0000:01:00.0", 0, ["0000:01:00.1", "snd_hda_intel", "0000:01:00.3"]),
-        ("no-acs", "0000:02:00.0", 1, ["HostCritical", "0000:01:00.0"]),
-        ("no-iommu", "0000:01:00.0", 1, ["IOMMUDisabled"]),
+        ("gpu", "web", "0000:01:00.0", 0, ["0000:01:00.1", "snd_hda_intel", "0000:01:00.3"]),
+        ("no-acs", "web", "0000:02:00.0", 1, ["HostCritical", "0000:01:00.0"]),
+        # of test_record.py: two NICs of one group, one of them assigned, and an SR-IOV card
+        ("lab", "patient", "0000:01:00.0", 0, ["node labhost", "add 0000:01:00.0", "guest patient"]),
+        ("lab", "patient", "0000:04:01.0", 1, ["DeviceInUse", "guest patient", "default/recorded"]),
+        ("no-iommu", "web", "0000:01:00.0", 1, ["IOMMUDisabled"]),
     ],
 )
 def test_a_plan_is_made_for_a_recorded_host(
     host: str,
+    guest: str,
     address: str,
     status: int,
     words: list[str],
@@ -37,7 +41,7 @@ def test_a_plan_is_made_for_a_recorded_host(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    (tmp_path / "card.yaml").write_text(ASSIGNMENT % address)
+    (tmp_path / "card.yaml").write_text(ASSIGNMENT % (guest, address))
     recording = str(FOLDER / f"{host}.tar.zst")
     monkeypatch.setattr(sys, "argv", ["x", "plan", "-f", str(tmp_path / "card.yaml"), "--host", recording])
     assert __main__.main() == status
@@ -49,7 +53,7 @@ def test_what_is_no_recording_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    (tmp_path / "card.yaml").write_text(ASSIGNMENT % "0000:01:00.0")
+    (tmp_path / "card.yaml").write_text(ASSIGNMENT % ("web", "0000:01:00.0"))
     words = ["x", "plan", "-f", str(tmp_path / "card.yaml"), "--host", str(tmp_path / "card.yaml")]
     monkeypatch.setattr(sys, "argv", words)
     assert __main__.main() == 1

@@ -38,7 +38,7 @@ def begin(name: str, stack: ExitStack) -> FakeHost:
     return simulated(stack.enter_context(open_recording(FOLDER / f"{name}.tar.zst")))
 
 
-@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("name", [*HOSTS, "lab"])
 def test_a_simulated_host_begins_as_the_recorded_one_was(name: str, stack: ExitStack) -> None:
     recorded = stack.enter_context(open_recording(FOLDER / f"{name}.tar.zst"))
     assert seen(ports(simulated(recorded))) == seen(recorded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.ports import Body, ClusterError
 from hostdev_operator.shell.agent import Agent, Senses
 from hostdev_operator.simulation.ports import ports
-from tests.fakes.samples import NODE, body
+from tests.fakes.samples import NODE, WEB, body
 from tests.shell.loop import on_loop
 from tests.shell.world import World, running
 
@@ -161,6 +162,20 @@ async def test_a_look_that_fails_strangely_is_logged_once_and_its_end_is_news() 
         version = world.agent._version
         await asyncio.sleep(60)
         assert world.agent._version == version + 1
+
+
+@on_loop
+async def test_what_is_taken_out_of_the_persistent_xml_by_hand_is_seen_within_5_seconds() -> None:
+    async with running() as world, in_background(world.agent.look_around()):
+        await asyncio.sleep(10)
+        world.cluster.create(body())
+        await world.settle()
+        guest = world.host.guests[WEB]
+        assert guest.config is not None
+        assert "<hostdev" in guest.config
+        guest.config = re.sub("<hostdev.*</hostdev>", "", guest.config, flags=re.DOTALL)
+        await asyncio.sleep(5)
+        assert "<hostdev" in guest.config
 
 
 @on_loop

@@ -377,14 +377,6 @@ def guest_status(view: View, persistent: bool, live: bool) -> GuestStatus | None
     return GuestStatus(name=guest.name, active=guest.active, alias=view.alias, persistent=persistent, live=live)
 
 
-def moved(old: DeviceAssignmentStatus, new: DeviceAssignmentStatus) -> str | None:
-    """A sentence for an event, if the device has another address now."""
-    before, now = old.identity, new.identity
-    if before is None or now is None or before.address == now.address:
-        return None
-    return f"the device that was at {before.address} is at {now.address} now, by its fingerprint; it is followed"
-
-
 def old_status_but(old: DeviceAssignmentStatus, outcome: Outcome) -> DeviceAssignmentStatus:
     """The status where nothing could be observed: what was known, with the trouble in Ready."""
     trouble = outcome.trouble

@@ -165,9 +165,7 @@ def device_is_free(case: Case) -> Refusal | None:
         if guest.uuid == intent.domain_uuid and (case.record or intent.adopt or _is_ours(guest, intent)):
             continue
         return Refusal(
-            reasons.DEVICE_IN_USE,
-            f"{device.label} is in the XML of guest {_name(guest)}, which assignment {intent.owner} did not put there;"
-            f" remove it there first (virsh detach-device {guest.name} FILE --config)",
+            reasons.DEVICE_IN_USE, f"{device.label} is in the XML of guest {_name(guest)}, {_by(guest, case)}"
         )
     for record in _foreign_records(case):
         if record.covers(device.address) and not _shared(case, record, device.address):
@@ -187,6 +185,17 @@ def device_is_free(case: Case) -> Refusal | None:
             " (sriov_numvfs in its folder of /sys)",
         )
     return None
+
+
+def _by(guest: Guest, case: Case) -> str:
+    """Whose work it is that the guest has the device, and what to do about it."""
+    theirs = (r for r in _foreign_records(case) if r.domain_uuid == guest.uuid and r.covers(case.device.address))
+    if record := next(theirs, None):
+        return f"by assignment {record.owner}: delete that one first"
+    return (
+        f"which assignment {case.intent.owner} did not put there; remove it there first (virsh detach-device"
+        f" {guest.name} FILE --config)"
+    )
 
 
 def mates_are_free(case: Case) -> Refusal | None:

@@ -1,7 +1,11 @@
-"""A guest that moves to another node takes its NICs of pools with it: their assignments are bound anew, there."""
+"""Devices that move to another address are followed, and guests that move to another node.
+
+A guest takes its NICs of pools with it: their assignments are bound anew, there.
+"""
 
 from __future__ import annotations
 
+from ..api.deviceassignment import DeviceAssignmentStatus
 from .intent import Wish
 from .model import Observation
 from .plan import Plan
@@ -18,3 +22,11 @@ def has_left(wish: Wish, host: Observation) -> bool:
         return False
     gone = host.guest(wish.domain_uuid) is None and not host.settings.paused
     return gone and plan_release(wish.uid, host) == Plan()
+
+
+def moved(old: DeviceAssignmentStatus, new: DeviceAssignmentStatus) -> str | None:
+    """A sentence for an event, if the device has another address now."""
+    before, now = old.identity, new.identity
+    if before is None or now is None or before.address == now.address:
+        return None
+    return f"the device that was at {before.address} is at {now.address} now, by its fingerprint; it is followed"

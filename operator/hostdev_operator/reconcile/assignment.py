@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..api.plan import PlanStatus
 from ..core import conditions, reasons
-from ..core.actions import AddHostdev, AddInterface, PlugInterface, UnplugHostdev, UnplugInterface
-from ..core.assignment_status import Outcome, moved, old_status_but
+from ..core.actions import AddHostdev, AddInterface, PlugInterface
+from ..core.assignment_status import Outcome, old_status_but
 from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.intent import AUTO, LIVE, Goal, Wish
 from ..core.kinds import kind_of
 from ..core.mac import with_accepted_mac
 from ..core.model import Observation
-from ..core.moves import has_left
+from ..core.moves import has_left, moved
 from ..core.orphans import Orphan
 from ..core.plan import Decision, Plan
 from ..core.planned import in_words
 from ..core.published import nic_seen_before, record_from_status, seen_before
 from ..core.reasons import Retry
-from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected, release_inputs
+from ..core.release import AdoptedNic, release_inputs
 from ..ports import Host
 from .apply import apply
 from .approvals import Approvals, Planned
@@ -32,7 +32,7 @@ from .locks import NamedLocks
 from .looker import Looker
 from .orphans import OrphanReleaser
 from .plugs import PLUGS, PlugMemory, plugged
-from .release import Releaser, log_plan
+from .release import UNANSWERED, Releaser, as_rejected, asks_the_guest, log_plan, plan_of_release
 
 log = logging.getLogger(__name__)
 
@@ -311,11 +311,11 @@ class AssignmentReconciler:
         host, fresh = self._looker.for_release()
         known = self._failures.holds_back(obj.uid, release_inputs(wish, host))
         if known:
-            return self._result(obj, wish, (None, host), _as_rejected(known, wish, host))
-        plan = _plan_release(wish, host)
+            return self._result(obj, wish, (None, host), as_rejected(known, wish, host))
+        plan = plan_of_release(wish, host)
         if not fresh and isinstance(plan, Plan):
             host = self._looker.fresh_for_release()
-            plan = _plan_release(wish, host)
+            plan = plan_of_release(wish, host)
         if isinstance(plan, Refusal):  # it waits: nothing was changed, so this look is good for the report
             return self._result(obj, wish, (None, host), Outcome(refused=plan))
         try:
@@ -341,8 +341,8 @@ class AssignmentReconciler:
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, wish, None, outcome)
         host = self._looker.fresh()
-        plan = _plan_release(wish, host)
-        if failure.reason in _UNANSWERED and not _asks_the_guest(plan):  # it has just let go
+        plan = plan_of_release(wish, host)
+        if failure.reason in UNANSWERED and not asks_the_guest(plan):  # it has just let go
             return self._result(obj, wish, (None, host), outcome, Retry.SOON)
         self._failures.remember(obj.uid, release_inputs(wish, host), outcome)
         return self._result(obj, wish, (None, host), outcome)
@@ -378,27 +378,3 @@ def _changes_something(wish: Wish, planned: Planned, host: Observation) -> bool:
     if isinstance(decision.answer, Plan):
         return planned.verdict is not None and not planned.waits
     return decision.intent is not None and kind_of(wish).is_half_done(decision.intent, host, frozenset())
-
-
-def _plan_release(wish: Wish, host: Observation) -> Plan | Refusal:
-    if wish.keeps:
-        return plan_keep(wish.uid, host)
-    return plan_release(wish.uid, host, live=wish.spec.detach == LIVE, adopted=AdoptedNic.of(wish))
-
-
-_UNANSWERED = (reasons.UNPLUG_PENDING, reasons.UNPLUG_REJECTED)
-
-
-def _asks_the_guest(plan: Plan | Refusal) -> bool:
-    return isinstance(plan, Plan) and any(isinstance(a, (UnplugHostdev, UnplugInterface)) for a in plan.actions)
-
-
-def _as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
-    """The guest's refusal can come after the time that we wait for it."""
-    trouble = known.trouble
-    guest = rejected(wish, host)
-    if trouble is None or trouble.reason is not reasons.UNPLUG_PENDING or guest is None:
-        return known
-    record = host.records.get(wish.uid)
-    text = refused_unplug(guest, record.address if record else "the device")
-    return Outcome(failed=Refusal(reasons.UNPLUG_REJECTED, text))

@@ -31,6 +31,7 @@ class Looker:
         self._done = 0
         self._last: tuple[int, tuple[int, int], Observation] | None = None
         self._differed = False
+        self._texts: int | None = None
 
     def _version(self) -> tuple[int, int]:
         """Changes with what is noticed, and with what was done."""
@@ -69,6 +70,14 @@ class Looker:
         with self._keeping:
             differed, self._differed = self._differed, False
         return differed
+
+    def libvirt_differs(self) -> bool:
+        """Whether libvirt's XML of guests or networks is another than at the last question. Cheap: nothing is parsed.
+
+        Of a change of a guest's persistent XML alone libvirt tells by no event. HostError if libvirt does not answer.
+        """
+        before, self._texts = self._texts, hash((self._host.hypervisor.guests(), self._host.hypervisor.networks()))
+        return before is not None and before != self._texts
 
     def for_release(self) -> tuple[Observation, bool]:
         """Like shared, but a new look is at what a release depends on: the host's own needs are as they were last."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable
 
 from ..core import reasons
 from ..core.actions import Action, RemoveHostdev, RemoveInterface, UnplugHostdev, UnplugInterface
+from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
 from ..core.errors import HostError
+from ..core.intent import LIVE, Wish
 from ..core.model import Observation
 from ..core.plan import Plan
-from ..core.release import AdoptedNic, plan_release
+from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected
 from ..ports import Host
 from .apply import apply
 
@@ -70,3 +72,29 @@ def log_plan(owner: str, phase: str, plan: Plan) -> None:
     """What is about to be done, in one line."""
     if plan.actions:
         log.info("%s: %s: %s", owner, phase, "; ".join(map(str, plan.actions)))
+
+
+UNANSWERED = (reasons.UNPLUG_PENDING, reasons.UNPLUG_REJECTED)
+
+
+def plan_of_release(wish: Wish, host: Observation) -> Plan | Refusal:
+    """What deleting the assignment does."""
+    if wish.keeps:
+        return plan_keep(wish.uid, host)
+    return plan_release(wish.uid, host, live=wish.spec.detach == LIVE, adopted=AdoptedNic.of(wish))
+
+
+def asks_the_guest(plan: Plan | Refusal) -> bool:
+    """Whether a running guest is asked to let go."""
+    return isinstance(plan, Plan) and any(isinstance(a, (UnplugHostdev, UnplugInterface)) for a in plan.actions)
+
+
+def as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
+    """The guest's refusal can come after the time that we wait for it."""
+    trouble = known.trouble
+    guest = rejected(wish, host)
+    if trouble is None or trouble.reason is not reasons.UNPLUG_PENDING or guest is None:
+        return known
+    record = host.records.get(wish.uid)
+    text = refused_unplug(guest, record.address if record else "the device")
+    return Outcome(failed=Refusal(reasons.UNPLUG_REJECTED, text))

@@ -30,7 +30,9 @@ from .watched import is_ready
 
 log = logging.getLogger(__name__)
 
-_SCAN_SECONDS = 30.0
+#: For changes that no event tells of: libvirt's XML often, since it costs little, and now and then everything.
+_GLANCE_SECONDS = 4.0
+_GLANCES = 7
 _LIBVIRT_RETRY_SECONDS = 2.0
 
 
@@ -137,10 +139,20 @@ class Agent:
         look = ("looking at the host", self._looker.fresh)
         trouble = await asyncio.to_thread(_trouble, *look, None)
         while True:
-            await asyncio.sleep(_SCAN_SECONDS)
+            for _ in range(_GLANCES):
+                await asyncio.sleep(_GLANCE_SECONDS)
+                if await asyncio.to_thread(self._glance):
+                    self.host_changed()
             before, trouble = trouble, await asyncio.to_thread(_trouble, *look, trouble)
             if self._looker.differed() or trouble != before:
                 self.host_changed()
+
+    def _glance(self) -> bool:
+        """What cannot be told now, the next look at everything will tell."""
+        try:
+            return self._looker.libvirt_differs()
+        except Exception:  # noqa: BLE001 - libvirt that is away, or one strange XML
+            return False
 
     async def list_bound(self) -> None:
         """Once, before any work: a node that lost its journal must know all claims before it makes a new one.
