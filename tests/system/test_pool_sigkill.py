@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from tests.lab.guests import define, guest_xml
 from tests.system.pools import IGB, PfView, from_pool, pool, pool_condition
 from tests.system.stack import NODE, Stack
@@ -44,8 +46,8 @@ class Cycle:
         system.wait("the last boundary", lambda: last[1] in system.lab.read(LOG))
         return system.lab.read(LOG).splitlines(), made, self.state()
 
-    def crash_everywhere(self) -> int:
-        """At all boundaries of both phases, one of each in turn; the shorter one is passed through again.
+    def crash(self, wanted: str = "") -> int:
+        """At the boundaries of both phases with a word, one of each in turn; the shorter one is passed through again.
 
         An agent finishes what the one before left, and meets its own end in the other phase, which it counts from 1.
         Returns the number of crashes.
@@ -54,7 +56,8 @@ class Cycle:
         lines, made, gone = self.undisturbed()
         assert made != gone
         system.stop_agent()
-        making, giving = (points(lines, phase, end) for phase, end in zip(self.phases, ENDS, strict=True))
+        ends = zip(self.phases, ENDS, strict=True)
+        making, giving = (points(lines, phase, end, wanted) for phase, end in ends)
         most = max(len(making), len(giving))
         crashes = [each[n % len(each)] for n in range(most) for each in (making, giving)]
         upcoming = system.prepare_agent({EXIT_AT: crashes[0]})
@@ -138,19 +141,25 @@ def of_nic(system: Stack) -> Cycle:
     )
 
 
-def points(lines: list[str], phase: str, end: str) -> list[str]:
+def points(lines: list[str], phase: str, end: str, wanted: str) -> list[str]:
     """Of lines such as "pool:3 pool: before: start network lan", up to the first end of the phase: "pool:3"."""
     found = []
     for line in lines:
         if line.startswith(f"{phase}:"):
-            found.append(line.partition(f" {phase}:")[0])
+            found += [line.partition(f" {phase}:")[0]] if wanted in line else []
             if line.endswith(end):
+                assert found, lines
                 return found
     raise AssertionError(lines)
 
 
+def test_sigkill_around_the_vfs_of_a_pool(system: Stack) -> None:
+    assert of_pool(system).crash("sriov_numvfs") >= 2
+
+
+@pytest.mark.long
 def test_sigkill_at_every_boundary_of_a_pool(system: Stack) -> None:
-    assert of_pool(system).crash_everywhere() > 16
+    assert of_pool(system).crash() > 16
 
 
 def test_sigkill_at_every_boundary_of_a_nic(system: Stack) -> None:
@@ -159,4 +168,4 @@ def test_sigkill_at_every_boundary_of_a_nic(system: Stack) -> None:
     whole.wait_made()
     define(system.lab, "user", guest_xml("user"))
     system.wait_guest_listed("user")
-    assert of_nic(system).crash_everywhere() >= 6
+    assert of_nic(system).crash() >= 6
