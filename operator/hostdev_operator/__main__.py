@@ -80,7 +80,7 @@ async def _agent(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
 
     def host_changed() -> None:  # called in the event threads of libvirt and kernel, perhaps before the agent is made
-        loop.call_soon_threadsafe(lambda: agent.host_changed())  # noqa: PLW0108 - agent is made below
+        loop.call_soon_threadsafe(lambda: agent.host_event())  # noqa: PLW0108 - agent is made below
 
     with (_simulated_host if arguments.simulate else _real_host)(arguments, host_changed) as (host, senses, events):
         cluster = KubeCluster("hostdev-agent", arguments.node_name)

@@ -12,7 +12,7 @@ from ..core.host_status import Trouble
 from ..core.model import Guest, Observation
 from ..ports import Host
 from .context import Context
-from .observe import observe, observe_again, observe_libvirt_again, observe_what_can_be
+from .observe import libvirt_differs, observe, observe_again, observe_libvirt_again, observe_what_can_be
 
 
 class Looker:
@@ -31,7 +31,6 @@ class Looker:
         self._done = 0
         self._last: tuple[int, tuple[int, int], Observation] | None = None
         self._differed = False
-        self._texts: int | None = None
 
     def _version(self) -> tuple[int, int]:
         """Changes with what is noticed, and with what was done."""
@@ -72,12 +71,12 @@ class Looker:
         return differed
 
     def libvirt_differs(self) -> bool:
-        """Whether libvirt's XML of guests or networks is another than at the last question. Cheap: nothing is parsed.
+        """Whether guests or networks are not as in the last look: of a persistent XML that is changed no event tells.
 
-        Of a change of a guest's persistent XML alone libvirt tells by no event. HostError if libvirt does not answer.
+        HostError if libvirt does not answer.
         """
-        before, self._texts = self._texts, hash((self._host.hypervisor.guests(), self._host.hypervisor.networks()))
-        return before is not None and before != self._texts
+        last = self._last
+        return last is not None and libvirt_differs(self._host, last[2])
 
     def for_release(self) -> tuple[Observation, bool]:
         """Like shared, but a new look is at what a release depends on: the host's own needs are as they were last."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 
 from ..core import domain_xml, network_xml, reasons
+from ..core.domain_xml import GuestXml
 from ..core.errors import HostError
 from ..core.host_status import Trouble
 from ..core.model import Guest, Observation, PciDevice, Platform, Pool, Use
@@ -22,6 +24,8 @@ from ..ports import Host
 from .context import Context
 
 _STORAGE_CLASS = 0x01
+#: Of which the texts are kept, 10 KB each.
+_KNOWN_GUESTS = 512
 #: Asks libvirt beside the kernel. Each look waits for its own question, and each of libvirt's answers has a deadline.
 _side = ThreadPoolExecutor(thread_name_prefix="libvirt")
 
@@ -150,6 +154,13 @@ def _devices_again(host: Host, before: Observation, touched: frozenset[PciAddres
     return devices
 
 
+def libvirt_differs(host: Host, before: Observation) -> bool:
+    """Whether guests or networks are not as they were then. HostError as ``observe``."""
+    networks = tuple(_network(xml) for xml in host.hypervisor.networks())
+    guests = _guests(host, {n.name: n.interfaces for n in networks})
+    return guests != before.guests or {n.name: n for n in networks} != dict(before.networks)
+
+
 def observe_what_can_be(host: Host, context: Context, guests: tuple[Guest, ...]) -> tuple[Observation, Trouble]:
     """For reporting, never for planning: where libvirt does not answer, with the guests as they were seen last."""
     trouble = Trouble()
@@ -181,15 +192,19 @@ def _network(xml: NetworkXml) -> Network:
 
 
 def _guests(host: Host, networks: Mapping[str, frozenset[str]]) -> tuple[Guest, ...]:
-    found = []
-    for xml in host.hypervisor.guests():
-        try:
-            found.append(domain_xml.guest(xml, networks))
-        except SyntaxError as error:  # of lxml: what the guest holds is not known, so nothing is planned
-            raise HostError(
-                reasons.LIBVIRT_ERROR, f"the XML of guest {xml.name} ({xml.uuid}) cannot be read: {error}"
-            ) from error
-    return tuple(found)
+    named = tuple(networks.items())
+    return tuple(_guest(xml, named) for xml in host.hypervisor.guests())
+
+
+@lru_cache(_KNOWN_GUESTS)
+def _guest(xml: GuestXml, networks: tuple[tuple[str, frozenset[str]], ...]) -> Guest:
+    """Most texts are those of the last look, and reading one takes longer than all the rest of it."""
+    try:
+        return domain_xml.guest(xml, dict(networks))
+    except SyntaxError as error:  # of lxml: what the guest holds is not known, so nothing is planned
+        raise HostError(
+            reasons.LIBVIRT_ERROR, f"the XML of guest {xml.name} ({xml.uuid}) cannot be read: {error}"
+        ) from error
 
 
 def _ask_kernel(host: Host) -> _Kernel:

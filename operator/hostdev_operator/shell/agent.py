@@ -30,6 +30,7 @@ from .watched import is_ready
 
 log = logging.getLogger(__name__)
 
+_BURST_SECONDS = 0.1
 #: For changes that no event tells of: libvirt's XML often, since it costs little, and now and then everything.
 _GLANCE_SECONDS = 4.0
 _GLANCES = 7
@@ -53,6 +54,7 @@ class Agent:
         self._senses = senses
         self._version = 0
         self._listed = False
+        self._burst: asyncio.TimerHandle | None = None
         context = Context(
             settings=lambda: self.host.settings,
             wishes=lambda: self.assignments.wishes(),  # noqa: PLW0108 - made below
@@ -95,6 +97,15 @@ class Agent:
         """An event of the watch on this node's DeviceHost."""
         if self.host.seen(event, body):
             self.host_changed()
+
+    def host_event(self) -> None:
+        """An event of libvirt or the kernel. One change raises several: the first is answered a moment later."""
+        if self._burst is None:
+            self._burst = asyncio.get_running_loop().call_later(_BURST_SECONDS, self._after_burst)
+
+    def _after_burst(self) -> None:
+        self._burst = None
+        self.host_changed()
 
     def host_changed(self) -> None:
         """Something happened on the host: look at everything again. Any object may be concerned."""
