@@ -46,8 +46,8 @@ def run_plan(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"hostdev_operator: {error}\n")
         return 2
-    here = nullcontext(looked_at(arguments, "plan changes nothing"))
-    with open_recording(arguments.host) if arguments.host else here as host:
+    recorded = open_recording(arguments.host) if arguments.host else None
+    with recorded or nullcontext(looked_at(arguments, "plan changes nothing")) as host:
         plans = preview(host, node, objects)
     sys.stdout.write(output(plans, node, arguments.output))
     return int(any(plan.refused for plan in plans))

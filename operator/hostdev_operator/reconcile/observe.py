@@ -156,8 +156,7 @@ def _devices_again(host: Host, before: Observation, touched: frozenset[PciAddres
 
 def libvirt_differs(host: Host, before: Observation) -> bool:
     """Whether guests or networks are not as they were then. HostError as ``observe``."""
-    networks = tuple(_network(xml) for xml in host.hypervisor.networks())
-    guests = _guests(host, {n.name: n.interfaces for n in networks})
+    networks, guests = _networks_and_guests(host)
     return guests != before.guests or {n.name: n for n in networks} != dict(before.networks)
 
 
@@ -177,9 +176,13 @@ def observe_what_can_be(host: Host, context: Context, guests: tuple[Guest, ...])
 
 
 def _ask_libvirt(host: Host) -> _Libvirt:
-    networks = tuple(_network(xml) for xml in host.hypervisor.networks())
-    guests = _guests(host, {n.name: n.interfaces for n in networks})
+    networks, guests = _networks_and_guests(host)
     return _Libvirt(guests, networks, tuple(storage_pool(text) for text in host.hypervisor.storage_pools() or ()))
+
+
+def _networks_and_guests(host: Host) -> tuple[tuple[Network, ...], tuple[Guest, ...]]:
+    networks = tuple(_network(xml) for xml in host.hypervisor.networks())
+    return networks, _guests(host, {n.name: n.interfaces for n in networks})
 
 
 def _network(xml: NetworkXml) -> Network:

@@ -16,7 +16,8 @@ from .failures import FailureMemory
 
 #: What gives a running guest something; a NIC of a pool gets any VF.
 PLUGS: tuple[type[Action], ...] = (PlugHostdev, PlugInterface)
-_UNPLUGS = (UnplugHostdev, UnplugInterface)
+#: What takes it from the guest again.
+UNPLUGS: tuple[type[Action], ...] = (UnplugHostdev, UnplugInterface)
 
 
 def plugs(plan: Plan) -> bool:
@@ -40,7 +41,7 @@ class PlugMemory:
 
         What the plan itself takes out, to plug it in anew, is no reason to wait.
         """
-        anew = any(isinstance(a, _UNPLUGS) for a in plan.actions)
+        anew = any(isinstance(a, UNPLUGS) for a in plan.actions)
         held = self._memory.too_soon(intent.uid, _run(intent, host)) if plugs(plan) and not anew else None
         if held is None:
             return plan, None

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ..core import reasons
-from ..core.actions import Action, RemoveHostdev, RemoveInterface, UnplugHostdev, UnplugInterface
+from ..core.actions import Action, RemoveHostdev, RemoveInterface
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
 from ..core.errors import HostError
@@ -16,11 +16,12 @@ from ..core.plan import Plan
 from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected
 from ..ports import Host
 from .apply import apply
+from .plugs import UNPLUGS
 
 log = logging.getLogger(__name__)
 
 #: What comes before the drivers, each followed by a second look at the host.
-_FIRST: tuple[tuple[type[Action], ...], ...] = ((UnplugHostdev, UnplugInterface), (RemoveHostdev, RemoveInterface))
+_FIRST: tuple[tuple[type[Action], ...], ...] = (UNPLUGS, (RemoveHostdev, RemoveInterface))
 
 
 class Releaser:
@@ -86,7 +87,7 @@ def plan_of_release(wish: Wish, host: Observation) -> Plan | Refusal:
 
 def asks_the_guest(plan: Plan | Refusal) -> bool:
     """Whether a running guest is asked to let go."""
-    return isinstance(plan, Plan) and any(isinstance(a, (UnplugHostdev, UnplugInterface)) for a in plan.actions)
+    return isinstance(plan, Plan) and any(isinstance(a, UNPLUGS) for a in plan.actions)
 
 
 def as_rejected(known: Outcome, wish: Wish, host: Observation) -> Outcome:
