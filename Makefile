@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export PYTHONPATH := operator
 # of tests/system, what runs beside its long story
-SHORT := tests/system/test_idle.py tests/system/test_faults.py tests/system/test_pools.py tests/system/test_nics.py
+SHORT := $(addprefix tests/system/test_,idle.py faults.py pools.py nics.py adoption.py)
 UNIT := tests/core tests/reconcile tests/adapters tests/shell tests/recordings tests/chaos
 
-.PHONY: help setup parts demo test test-all chaos chaos-lab test-unit lint crds lock bench lab-shell clean
+.PHONY: help setup parts image demo test test-all chaos chaos-lab test-unit lint crds lock bench bench-fleet lab-shell clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,19 +17,22 @@ setup: ## Debian packages and .venv
 parts: setup ## build what tests and demo run on: control plane (Go) and lab host image (Debian), cached
 	@$(PY) -m tests.lab.image & lab=$$!; $(PY) -m tests.cluster.binaries && wait $$lab
 
+image: setup ## the container image and its SBOM into build/image, without an image registry (IMAGE_PULL, IMAGE_FRESH)
+	@$(PY) -m image.build
+
 demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it running)
 	@$(PY) -m tests.system.demo
 
 # Two runs beside each other: the long story of the system, and everything else, which waits a lot.
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
 	@mkdir -p build
-	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/lab $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
+	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/manifests tests/image tests/lab $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
 	trap 'kill $$others' INT TERM; \
 	$(PY) -m pytest -m "not long" tests/host tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
 
 test-all: test ## and what takes long: a Linux guest, a crash and a power cut at every boundary (about an hour)
-	@$(PY) -m pytest -m long tests/host tests/system --durations=20
+	@$(PY) -m pytest -m long tests/image tests/host tests/system --durations=20
 
 chaos: setup ## random operations and faults on a made-up host (CHAOS_SECONDS, CHAOS_SEED, CHAOS_RUN, MUTANT)
 	@$(PY) -m tests.chaos
@@ -50,15 +53,20 @@ lint: setup ## ruff, mypy, layers
 crds: setup ## write crds/, docs/conditions.md and docs/troubleshooting.md anew from the code
 	@$(PY) -m hostdev_operator crds --output crds --docs docs
 
-lock: setup ## pin the dependencies of pyproject.toml anew
+lock: setup ## pin the dependencies of pyproject.toml and of the image anew
 	@$(PY) -m pip install --quiet uv
 	@.venv/bin/uv pip compile -q pyproject.toml --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header -o requirements.lock
 	@.venv/bin/uv pip compile -q pyproject.toml --extra dev --python-version 3.11 --universal -c requirements.lock \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-dev.lock
+	@for part in build sbom; do .venv/bin/uv pip compile -q image/requirements-$$part.in --python-version 3.11 --universal \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o image/requirements-$$part.lock; done
 
 bench: setup ## figures into build/bench.json
 	@$(PY) -m tests.bench
+
+bench-fleet: setup ## a fleet of nodes on a real API server: build/fleet.json (FLEET_NODES, FLEET_EACH)
+	@$(PY) -m tests.bench.fleet
 
 lab-shell: setup ## boot the lab host and run commands in it
 	@$(PY) -m tests.lab.shell

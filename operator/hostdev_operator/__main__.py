@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from .commands.controller_arguments import add_controller_arguments
 from .commands.hosts import add_host_arguments, add_state_dir, node_name
 from .commands.import_command import add_import, run_import
 from .commands.plan_command import add_plan, run_plan
@@ -22,8 +24,9 @@ from .commands.record_command import add_record, run_record
 
 if TYPE_CHECKING:
     from .adapters.kernel_events import KernelEvents
-    from .ports import Host
+    from .ports import Cluster, Host
     from .shell.agent import Senses
+    from .shell.leadership import Leadership
 
 #: In the state directory of an agent that simulates.
 _SOCKET = "simulation.sock"
@@ -43,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RECORDING",
         help="work on a made-up host that begins as the recorded one; nothing of this host is read or changed",
     )
-    controller = roles.add_parser("controller", help="the controller, one for the cluster")
+    controller = roles.add_parser("controller", help="the controller: of several replicas one works, the others wait")
+    add_controller_arguments(controller)
     for role, port in ((agent, 9440), (controller, 9441)):
         role.add_argument(
             "--probe-address", default="127.0.0.1", help="for /healthz and /readyz (default: %(default)s)"
@@ -164,8 +168,27 @@ async def _controller(arguments: argparse.Namespace) -> None:
     from .shell.controller import Controller, run_controller
     from .shell.probes import Probes
 
-    controller = Controller(KubeCluster("hostdev-controller", os.uname().nodename), SystemClock())
-    await run_controller(controller, Probes(arguments.probe_address, arguments.probe_port, controller.unready))
+    cluster: Cluster = KubeCluster("hostdev-controller", os.uname().nodename)
+    leadership = None if arguments.no_lease else _leadership(arguments)
+    controller = Controller(leadership.fenced(cluster) if leadership else cluster, SystemClock(), arguments.gone_after)
+
+    def unready() -> str | None:
+        waits = leadership is not None and leadership.waits
+        return (leadership.unready() if leadership else None) or (None if waits else controller.unready())
+
+    probes = Probes(arguments.probe_address, arguments.probe_port, unready)
+    await run_controller(controller, probes, leadership)
+
+
+def _leadership(arguments: argparse.Namespace) -> Leadership:
+    from .adapters.clock import seconds_of_life
+    from .adapters.kube_lease import KubeLease
+    from .core.lease import Timing
+    from .shell.leadership import Leadership
+
+    store = KubeLease(arguments.lease_namespace, arguments.lease_name)
+    me = f"{os.uname().nodename}_{uuid4()}"
+    return Leadership(store, me, seconds_of_life, Timing(arguments.lease_seconds))
 
 
 def main() -> int:
@@ -173,10 +196,13 @@ def main() -> int:
     os.environ["LC_ALL"] = "C"  # before libvirt is loaded: its messages are matched with the failure catalogue
     arguments = _parser().parse_args()
     from .core.errors import HostError
+    from .core.lease import LeadershipLostError
     from .core.recording import RecordingError
 
     try:
         return _run(arguments)
+    except LeadershipLostError as error:
+        sys.stderr.write(f"hostdev_operator: {error}\n")
     except HostError as error:
         sys.stderr.write(f"hostdev_operator: {error.reason}: {error.message}\n")
     except (OSError, RecordingError) as error:

@@ -23,6 +23,7 @@ from .core.actions import (
 from .core.approval import Approval
 from .core.domain_xml import GuestXml
 from .core.host_status import Names
+from .core.lease import Lease
 from .core.model import PciDevice, Platform, Use
 from .core.network_xml import NetworkXml
 from .core.pci import PciAddress
@@ -250,6 +251,19 @@ class Cluster(Protocol):
 
     async def event(self, body: Body, *, warning: bool, reason: str, message: str) -> None:
         """An event about an object; failing to write one is logged and no error."""
+
+
+class LeaseStore(Protocol):
+    """The Lease that says which replica of the controller leads. Raises ClusterError; no call retries by itself."""
+
+    async def read(self) -> Lease | None:
+        """As it is now, or None if it does not exist."""
+
+    async def write(self, lease: Lease) -> Lease:
+        """Write the Lease whose ``version`` was read or written last, or make it; as it is then, with its new version.
+
+        ClusterError 409 if it has changed since, or was made meanwhile; 404 if it is gone.
+        """
 
 
 class Clock(Protocol):

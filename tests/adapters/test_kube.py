@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from hostdev_operator.adapters import kube
+from hostdev_operator.adapters import kube, kube_client
 from hostdev_operator.ports import Body, ClusterError
 
 CONFIG = {
@@ -38,7 +38,7 @@ class Server:
 def cluster(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> kube.KubeCluster:
     (folder / "config").write_text(json.dumps(CONFIG))
     monkeypatch.setenv("KUBECONFIG", str(folder / "config"))
-    monkeypatch.setattr(kube, "_transport", lambda _config: httpx2.MockTransport(server))
+    monkeypatch.setattr(kube_client, "_transport", lambda _config: httpx2.MockTransport(server))
     return kube.KubeCluster("hostdev-controller", "test")
 
 

@@ -21,7 +21,7 @@ from tests.chaos.disk import Disk
 from tests.chaos.invariants import Watch
 from tests.chaos.operations import OPERATIONS, Step
 from tests.chaos.parts import NO_BUSY_LOOP, ChaosLoop, InPlace, Runaway
-from tests.chaos.quiet import give_all_back, quiet
+from tests.chaos.quiet import give_all_back, put_right, quiet
 from tests.chaos.samples import node
 from tests.chaos.world import World
 
@@ -84,12 +84,14 @@ async def _run(world: World, steps: Sequence[Step], outcome: Outcome) -> None:
             if step.name == "quiet":
                 await quiet(world, watch)
             elif OPERATIONS[step.name].perform(world, **step.arguments):
+                world.meddled |= OPERATIONS[step.name].meddles
                 outcome.operations += 1
                 outcome.by_name[step.name] += 1
             await asyncio.sleep(step.wait)
             watch.after_step()
             if world.violations:
                 return
+        await put_right(world)
         await give_all_back(world, watch)
     finally:
         world.end()

@@ -19,12 +19,18 @@ _OF_POOLS = ("pool lan", "pool lan", "pool dmz", *(f"vf {vf}" for vf in VFS))
 
 @dataclass(frozen=True)
 class Theme:
-    """Which operations are drawn more often, and which arguments; ``faults``: how much more often all faults are."""
+    """Which operations are drawn more often, and which arguments; ``faults``: how much more often all faults are.
+
+    ``meddling``: the same of what is changed by hand.
+    """
 
     more: tuple[str, ...] = ()
     prefers: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     faults: float = 1.0
+    meddling: float = 1.0
 
+
+_REPORTS = {"assign": {"drift": ("Report",)}, "make_pool": {"drift": ("Report",)}}
 
 THEMES = (
     Theme(),
@@ -35,11 +41,13 @@ THEMES = (
     Theme(("kill_agent_at", "cut_power_at", "unbind_hangs")),
     Theme(("etcd_is_restored", "etcd_is_saved", "api_goes_away", "writes_are_refused")),
     Theme(("libvirtd_stops", "libvirtd_restarts", "state_directory_fails", "call_fails")),
+    Theme(("start", "destroy", "cut_power", "assign", "make_pool"), _REPORTS, faults=2.0, meddling=0.0),
+    Theme(("assign", "make_pool"), {"assign": {"what": _OF_POOLS}}, faults=0.5, meddling=4.0),
 )
 _POOL = {"pool": "lan", "vfs": 3, "split": False, "trust": None, "link": True}
 _ASSIGN = {"guest": "web", "attach": "Auto", "detach": "Live", "managed": True, "policy": "DetachUnused"}
-#: How a run may begin: nothing; a pool of all VFs, perhaps with a guest on it; one that leaves most of them; VFs that
-#: somebody made by hand; a device that vfio-pci does not bind.
+#: How a run may begin: nothing; a pool of all VFs, perhaps with a guest on it, that shall become smaller; one that
+#: leaves most of them; VFs that somebody made by hand; a device that vfio-pci does not bind; a reboot of what stood.
 _BEGINNINGS: tuple[tuple[Step, ...], ...] = (
     (),
     (Step("make_pool", _POOL, 2.0),),
@@ -47,10 +55,17 @@ _BEGINNINGS: tuple[tuple[Step, ...], ...] = (
         Step("make_pool", _POOL, 2.0),
         Step("assign", {**_ASSIGN, "slot": "a", "what": "pool lan"}, 0.3),
         Step("start", {"guest": "web", "told": True}, 0.3),
+        Step("edit_pool", {"pool": "lan", "vfs": 2, "vlan": 42}, 2.0),
     ),
     (Step("make_pool", {**_POOL, "split": True}, 2.0),),
     (Step("set_vfs_by_hand", {"count": 4, "told": True}, 0.3), Step("set_link_by_hand", {"up": True}, 0.3)),
     (Step("vfio_refuses", {"address": DEVICES[1], "refuses": True}, 0.0),),
+    (
+        Step("make_pool", _POOL, 2.0),
+        Step("assign", {**_ASSIGN, "slot": "a", "what": DEVICES[0], "managed": False}, 2.0),
+        Step("cut_power", {}, 35.0),
+        Step("quiet", {}, 0.0),
+    ),
 )
 
 
@@ -72,4 +87,5 @@ def steps_of(seed: str) -> list[Step]:
 
 def _weight(name: str, theme: Theme) -> float:
     operation = OPERATIONS[name]
-    return operation.weight * (theme.faults if operation.fault else 1.0) * (3.0 if name in theme.more else 1.0)
+    kind = (theme.faults if operation.fault else 1.0) * (theme.meddling if operation.meddles else 1.0)
+    return operation.weight * kind * (3.0 if name in theme.more else 1.0)

@@ -102,7 +102,7 @@ def kill_agent(world: World) -> bool:
     return True
 
 
-@operation(1, fault=True)
+@operation(2, fault=True)
 def cut_power(world: World) -> bool:
     world.hits["power cut"] += 1
     world.power_cut()
@@ -139,7 +139,7 @@ def etcd_is_saved(world: World) -> bool:
     return True
 
 
-@operation(2, fault=True, restart=(True, False))
+@operation(2, fault=True, meddles=True, restart=(True, False))
 def etcd_is_restored(world: World, restart: bool) -> bool:  # noqa: FBT001
     """To the state that was saved; agent and controller are restarted now, or when all is well again."""
     if world.snapshot is None:

@@ -30,7 +30,7 @@ RESTORABLE = "a record tells what was there before"
 RESTORED = "a VF gets back what it had"
 
 #: Phases of the engine in which something is given back.
-_GIVING_BACK = ("release", "rollback", "orphan", "pool release")
+_GIVING_BACK = ("release", "rollback", "orphan", "pool release", "pool orphan")
 _NONE = ("00:00:00:00:00:00", "02:00:00:00:00:00")  # libvirt sets the second one where a driver refuses the first
 
 

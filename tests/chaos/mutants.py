@@ -14,7 +14,17 @@ from typing import Any
 from unittest.mock import patch
 
 from hostdev_operator.adapters import journal
-from hostdev_operator.core import actions, checks, nic_checks, pool_actions, pool_checks, pool_plan, release
+from hostdev_operator.core import (
+    actions,
+    approval,
+    checks,
+    drift,
+    nic_checks,
+    pool_actions,
+    pool_checks,
+    pool_plan,
+    release,
+)
 from hostdev_operator.core.assignment_status import Outcome
 from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.plan import Plan
@@ -38,7 +48,7 @@ from tests.chaos.invariants import (
     VFS_KEPT,
 )
 from tests.chaos.parts import NO_BUSY_LOOP
-from tests.chaos.quiet import NO_HALF, NO_WRITES, RECOVERED, SETTLES, TRUTHFUL, WHY
+from tests.chaos.quiet import INNOCENT, NO_HALF, NO_WRITES, PUT_RIGHT, RECOVERED, SETTLES, TRUTHFUL, WHY
 
 Plant = Callable[[ExitStack], None]
 
@@ -165,7 +175,7 @@ def orphans_released(stack: ExitStack) -> None:
 
     async def release_orphans(self: host_report.HostReport, alive: frozenset[str]) -> dict[str, str]:
         for orphan in self._reporter.orphans(alive, frozenset()):
-            self._reconciler.release_orphan(orphan)
+            self._release(orphan)
         return {}
 
     async def report(self: host_report.HostReport) -> None:
@@ -309,3 +319,19 @@ def libvirt_not_reconnected(stack: ExitStack) -> None:
 
     _set(stack, agent.Agent, "watch_libvirt", watch_libvirt)
     _set(stack, agent.Agent, "host_changed", host_changed)
+
+
+@mutant(INNOCENT)
+def reboot_is_drift(stack: ExitStack) -> None:
+    """What a reboot has changed is held against somebody."""
+
+    def same(before: Any, now: Any) -> bool:
+        return before is not None and now is not None and before.wanted == now.wanted
+
+    _set(stack, drift, "_same", same)
+
+
+@mutant(PUT_RIGHT)
+def drift_is_never_put_right(stack: ExitStack) -> None:
+    """DriftPolicy Correct is taken for Report."""
+    _set(stack, approval, "CORRECT", "Corrects")

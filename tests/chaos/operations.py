@@ -24,12 +24,16 @@ Perform = Callable[..., bool]
 
 @dataclass(frozen=True)
 class Operation:
-    """How it is done, how often it is drawn, and what each of its arguments may be. ``fault``: no user's doing."""
+    """How it is done, how often it is drawn, and what each of its arguments may be.
+
+    ``fault``: no user's doing. ``meddles``: it changes by hand what the product has set, or what it knows of that.
+    """
 
     perform: Perform
     weight: int
     choices: Mapping[str, Sequence[Any]]
     fault: bool
+    meddles: bool
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,13 @@ class Step:
 OPERATIONS: dict[str, Operation] = {}
 
 
-def operation(weight: int, *, fault: bool = False, **choices: Sequence[Any]) -> Callable[[Perform], Perform]:
+def operation(
+    weight: int, *, fault: bool = False, meddles: bool = False, **choices: Sequence[Any]
+) -> Callable[[Perform], Perform]:
     """Register one."""
 
     def register(perform: Perform) -> Perform:
-        OPERATIONS[perform.__name__] = Operation(perform, weight, choices, fault)
+        OPERATIONS[perform.__name__] = Operation(perform, weight, choices, fault, meddles)
         return perform
 
     return register
@@ -70,13 +76,16 @@ def operation(weight: int, *, fault: bool = False, **choices: Sequence[Any]) -> 
     detach=("WhenOff", "Live"),
     managed=(True, True, False),
     policy=("DetachUnused", "DetachUnused", "AssignAll", "RequireFree"),
+    drift=("Report", "Correct"),
 )
-def assign(world: World, slot: str, what: str, guest: str | None, policy: str, **more: Any) -> bool:
+def assign(
+    world: World, slot: str, what: str, guest: str | None, policy: str, drift: str = "Report", **more: Any
+) -> bool:
     source = source_of(what)
     plain = "network" not in source and "pool" not in source["source"]
     if world.cluster.exists(slot) or (guest is None and not plain):
         return False
-    spec: dict[str, Any] = dict(source)
+    spec: dict[str, Any] = {**source, "driftPolicy": drift}
     if guest is None:
         spec |= {"nodeName": NODE, "groupPolicy": "DetachUnused"}
     else:
@@ -125,19 +134,35 @@ def edit(world: World, slot: str, attach: str, detach: str, vlan: int) -> bool:
     return True
 
 
-@operation(7, pool=POOLS, vfs=(2, 3, 4), split=(False, False, True), trust=(None, None, True), link=(True, True, False))
-def make_pool(world: World, pool: str, vfs: int, split: bool, trust: bool | None, link: bool) -> bool:  # noqa: FBT001
+@operation(
+    7,
+    pool=POOLS,
+    vfs=(2, 3, 4),
+    split=(False, False, True),
+    trust=(None, None, True),
+    link=(True, True, False),
+    drift=("Report", "Correct"),
+)
+def make_pool(
+    world: World,
+    pool: str,
+    vfs: int,
+    split: bool,  # noqa: FBT001
+    trust: bool | None,  # noqa: FBT001
+    link: bool,  # noqa: FBT001
+    drift: str = "Report",
+) -> bool:
     if world.cluster.exists(pool, None, "VFPool"):
         return False
     half = {"vfs": "0-0" if pool == "lan" else "1-1"} if split else {}
     settings = {} if trust is None else {"vfSettings": {"trust": trust}}
     spec = {"pf": {"mac": "52:54:00:10:00:01", **half}, "numVFs": vfs, "linkUp": link, "nodeSelector": {}, **settings}
-    spec["network"] = {"portgroups": [{"name": "blue", "vlan": 42}]}
+    spec |= {"network": {"portgroups": [{"name": "blue", "vlan": 42}]}, "driftPolicy": drift}
     world.cluster.create({"apiVersion": API_VERSION, "kind": "VFPool", "metadata": {"name": pool}, "spec": spec})
     return True
 
 
-@operation(3, pool=POOLS, vfs=(None, None, None, 1, 2, 3, 4), vlan=(42, 43))
+@operation(5, pool=POOLS, vfs=(None, None, 1, 2, 3, 4), vlan=(42, 43))
 def edit_pool(world: World, pool: str, vfs: int | None, vlan: int) -> bool:
     if not world.cluster.exists(pool, None, "VFPool"):
         return False
@@ -194,13 +219,13 @@ def destroy(world: World, guest: str, told: bool) -> bool:  # noqa: FBT001
 @operation(3, guest=GUESTS, version=(0, 0, 1))
 def define(world: World, guest: str, version: int) -> bool:
     """By another tool, of a guest that is not there; with another UUID it is another guest."""
-    if _guest(world, guest) or world.host.down:
+    if _guest(world, guest) or uuid_of(guest, version) in world.host.guests or world.host.down:
         return False
     world.host.define(uuid_of(guest, version), guest)
     return told_of(world, told=True)
 
 
-@operation(2, guest=GUESTS, foreign=(None, *DEVICES))
+@operation(2, meddles=True, guest=GUESTS, foreign=(None, *DEVICES))
 def redefine(world: World, guest: str, foreign: str | None) -> bool:
     """Its XML is written anew, without what was added to it; perhaps with a device by hand."""
     found = _guest(world, guest)
@@ -259,7 +284,7 @@ def told_of(world: World, told: bool) -> bool:  # noqa: FBT001
 # -- what happens to the host -----------------------------------------------------------------------------------------
 
 
-@operation(2, address=(*DEVICES, *VFS))
+@operation(2, meddles=True, address=(*DEVICES, *VFS))
 def bind_by_hand(world: World, address: str) -> bool:
     """A driver of the host takes a device that nobody has."""
     where = PciAddress.parse(address)
@@ -315,7 +340,7 @@ def put_card_in(world: World, other: bool) -> bool:  # noqa: FBT001
     return told_of(world, told=True)
 
 
-@operation(2, count=(0, 2, 4), told=(True, False))
+@operation(2, meddles=True, count=(0, 2, 4), told=(True, False))
 def set_vfs_by_hand(world: World, count: int, told: bool) -> bool:  # noqa: FBT001
     """Echo into sriov_numvfs; whose VFs a guest has does not return, so it is left."""
     if any(holders(world.host, vf.address) for vf in world.host.sriov.vfs(PF)):
@@ -324,7 +349,7 @@ def set_vfs_by_hand(world: World, count: int, told: bool) -> bool:  # noqa: FBT0
     return told_of(world, told)
 
 
-@operation(2, up=(True, False))
+@operation(2, meddles=True, up=(True, False))
 def set_link_by_hand(world: World, up: bool) -> bool:  # noqa: FBT001
     world.host.sriov.pfs[PF].up = up
     return told_of(world, told=True)
@@ -350,7 +375,7 @@ def set_vf_by_hand(world: World, index: int, trust: bool) -> bool:  # noqa: FBT0
     return told_of(world, told=True)
 
 
-@operation(2, pool=POOLS, how=("destroy", "undefine", "start"))
+@operation(2, meddles=True, pool=POOLS, how=("destroy", "undefine", "start"))
 def change_network_by_hand(world: World, pool: str, how: str) -> bool:
     network = world.host.networks.by_name.get(pool)
     if network is None or network.connections or world.host.down:
@@ -361,7 +386,7 @@ def change_network_by_hand(world: World, pool: str, how: str) -> bool:
     return told_of(world, told=True)
 
 
-@operation(1, pool=POOLS)
+@operation(1, meddles=True, pool=POOLS)
 def make_network_by_hand(world: World, pool: str) -> bool:
     """One of the pool's name, that hands out what the pool would, or something else."""
     if pool in world.host.networks.by_name or world.host.down:

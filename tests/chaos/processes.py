@@ -138,6 +138,7 @@ class AgentProcess(Process):
             (self.agent.assignments._reconciler, "release_orphan"),
             (self.agent.assignments._reconciler, "take_up_record"),
             (self.agent.pools._reconciler, "reconcile"),
+            (self.agent.pools._reconciler, "release_orphan"),
             (self.agent.pools._reconciler, "take_up_record"),
         ):
             setattr(owner, name, self._observed(getattr(owner, name)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from lxml import etree
+
 from hostdev_operator.core import reasons
 from hostdev_operator.core.conditions import READY
 from hostdev_operator.core.reasons import CATALOGUE
@@ -30,6 +32,8 @@ OTHERS_GO_ON = "others go on while a call hangs"
 WHY = "what is not ready says why, in words of the catalogue"
 RECOVERED = "what was no more than a fault is tried again"
 ALL_BACK = "everything is given back in the end"
+INNOCENT = "what nobody has changed is not called drift"
+PUT_RIGHT = "what has drifted is put right when that is asked for"
 
 _IDLE_SECONDS = 95.0
 #: Three scans of the host, each of which reads it once, and reads it once more for the report.
@@ -40,7 +44,8 @@ _PASSED = {str(r) for r in (reasons.LIBVIRT_UNAVAILABLE, reasons.STATE_DIRECTORY
 
 _HUNG = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.REATTACH_BLOCKED)}
 #: Reasons that leave a claim as it is though the guest has nothing of it: it is not known what would be given back.
-_STANDS = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.PAUSED)}
+_STANDS = {str(r) for r in (reasons.DETACH_BLOCKED, reasons.PAUSED, reasons.DRIFTED, reasons.DRIFTS_AGAIN)}
+_DRIFT = {str(r) for r in (reasons.DRIFTED, reasons.DRIFTS_AGAIN)}
 
 
 async def settle(world: World) -> None:
@@ -103,6 +108,7 @@ async def quiet(world: World, watch: Watch) -> None:
         _assignment(world, watch, body)
     for body in world.cluster.all("NodeVFPool"):
         _pool(world, body)
+    _drift(world)
     _device_host(world)
 
 
@@ -121,10 +127,11 @@ def _records(world: World, watch: Watch) -> None:
     known = alive | set(watch.records())
     for uid in _nics(world) - known:
         _check(world, EXPLAINED, uid in told, f"a NIC of {uid}, which is gone, is not told")
-    _check(world, EXPLAINED, told <= set(watch.records()) | _nics(world), f"orphans of which nothing is there: {told}")
+    there = set(watch.records()) | _nics(world) | set(watch.pool_records())
+    _check(world, EXPLAINED, told <= there, f"orphans of which nothing is there: {told}")
     pools = {b["metadata"]["uid"] for b in world.cluster.all("NodeVFPool")}
     for uid in watch.pool_records():
-        _check(world, EXPLAINED, uid in pools or uid in world.lost, f"record of pool {uid}")
+        _check(world, EXPLAINED, (uid in pools) != (uid in told), f"record of pool {uid}: alive {uid in pools}, {told}")
 
 
 def _ready(body: Body) -> tuple[bool, str, str]:
@@ -216,6 +223,30 @@ def _device_host(world: World) -> None:
     _check(world, TRUTHFUL, guests == {(g.uuid, g.name, bool(g.live)) for g in host.guests.values()}, f"{guests}")
 
 
+def _drift(world: World) -> None:
+    for kind in ("DeviceAssignment", "NodeVFPool"):
+        for body in world.cluster.all(kind):
+            _, reason, message = _ready(body)
+            innocent = reason not in _DRIFT or world.meddled
+            _check(world, INNOCENT, innocent, f"{body['metadata']['name']} ({reason}: {message})")
+
+
+async def put_right(world: World) -> None:
+    """Near the end: what has drifted shall be as asked again; what a running guest would lose waits for its stop."""
+    heal(world)
+    for kind in ("DeviceAssignment", "VFPool"):
+        for body in world.cluster.all(kind):
+            name, namespace = body["metadata"]["name"], body["metadata"].get("namespace")
+            if "deletionTimestamp" not in body["metadata"]:
+                world.cluster.edit(name, {"driftPolicy": "Correct"}, namespace, kind)
+    await settle(world)
+    for kind in ("DeviceAssignment", "NodeVFPool"):
+        for body in world.cluster.all(kind):
+            _, reason, message = _ready(body)
+            waits = "takes nothing from a running guest" in message
+            _check(world, PUT_RIGHT, reason not in _DRIFT or waits, f"{body['metadata']['name']}: {message}")
+
+
 async def give_all_back(world: World, watch: Watch) -> None:
     """The end of a run: guests are shut off, all objects are deleted, orphans are released. Nothing is left."""
     heal(world)
@@ -231,7 +262,7 @@ async def give_all_back(world: World, watch: Watch) -> None:
         for body in cluster.all(kind):
             delete_object(world, body["metadata"]["name"], kind)
     await settle(world)
-    orphans = sorted(set(watch.records()) | _nics(world))
+    orphans = sorted(set(watch.records()) | _nics(world) | set(watch.pool_records()))
     world.asked_for |= set(orphans)
     cluster.edit(NODE, {"releaseOrphans": orphans}, None, "DeviceHost")
     await settle(world)
@@ -239,9 +270,10 @@ async def give_all_back(world: World, watch: Watch) -> None:
 
 
 def _nics(world: World) -> set[str]:
-    """UIDs of assignments whose NICs of pools are in persistent XML."""
-    found = (o for guest in world.host.guests.values() for o in owned(guest.config) if o.network)
-    return {o.alias.removeprefix(PREFIX) for o in found if o.alias.startswith(PREFIX)}
+    """UIDs of assignments whose NICs guests have, in persistent XML, or until they stop."""
+    texts = (text for guest in world.host.guests.values() for text in (guest.config, guest.live) if text)
+    aliases = (str(e.get("name")) for text in texts for e in etree.fromstring(text).iterfind("devices/interface/alias"))
+    return {alias.removeprefix(PREFIX) for alias in aliases if alias.startswith(PREFIX)}
 
 
 def _nothing_is_left(world: World, watch: Watch) -> None:
@@ -250,8 +282,7 @@ def _nothing_is_left(world: World, watch: Watch) -> None:
     why = [_ready(b) for k in ("DeviceAssignment", "NodeVFPool") for b in world.cluster.all(k)]
     _check(world, ALL_BACK, not left, f"objects: {left} {why}")
     _check(world, ALL_BACK, not watch.records(), f"records: {sorted(watch.records())}")
-    lost = world.lost & set(watch.pool_records())
-    _check(world, ALL_BACK, set(watch.pool_records()) == lost, f"records of pools: {watch.pool_records()}")
+    _check(world, ALL_BACK, not watch.pool_records(), f"records of pools: {sorted(watch.pool_records())}")
     strange = {str(a): d.driver for a, d in host.devices.items() if not is_as_it_was(host, d)}
     _check(world, ALL_BACK, not strange, f"drivers: {strange}")
     for guest in host.guests.values():

@@ -20,7 +20,7 @@ from tests.chaos.operations import OPERATIONS
 from tests.core.hosts import assigned
 from tests.fakes.samples import UID
 
-RUNS = 50
+RUNS = 60
 RECORD = assigned().records[UID]
 #: Within so many operations each planted bug is found.
 FOUND_WITHIN = 1500

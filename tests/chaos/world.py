@@ -19,7 +19,6 @@ from hostdev_operator.adapters.journal import BOOT_FILE
 from hostdev_operator.api import API_VERSION
 from hostdev_operator.core import reasons
 from hostdev_operator.core.errors import HostError
-from hostdev_operator.ports import Body
 from tests.chaos.disk import Disk
 from tests.chaos.parts import HANG_SECONDS, ChaosHost, ChaosLoop, Clock, Killed
 from tests.chaos.processes import AgentProcess, ControllerProcess
@@ -42,16 +41,6 @@ class _Errors(logging.Handler):
             self._world.violate("nothing unforeseen happens", f"{record.getMessage()}: {record.exc_info[1]!r}")
 
 
-def _bound(objects: dict[Any, Body]) -> set[str]:
-    """UIDs of what the API server has; of a pool's NIC, which has no record, only if it knows whose it is."""
-    unbound = (b for b in objects.values() if "pool" in b.get("spec", {}).get("source", {}) and not _node(b))
-    return {b["metadata"]["uid"] for b in objects.values()} - {b["metadata"]["uid"] for b in unbound}
-
-
-def _node(body: Body) -> object:
-    return body.get("status", {}).get("nodeName")
-
-
 class World:
     """All of it. ``violations`` are what invariants found, ``hits`` the faults that struck, by kind."""
 
@@ -72,12 +61,12 @@ class World:
         self.kill_at: int | None = None
         self.power_cut_at: int | None = None
         self.asked_for: set[str] = set()  # UIDs whose deletion, or release as an orphan, somebody asked for
-        self.lost: set[str] = set()  # UIDs that a restored etcd does not know, or not as bound
         self.on_run: Callable[[Any], None] = lambda _obj: None
         self.on_boundary: Callable[[str], None] = lambda _name: None
         self.on_call: Callable[[str], None] = lambda _call: None
         self.on_journal: Callable[[str, Any], None] = lambda _name, _what: None
         self.vf_set_by_hand: Callable[[int], None] = lambda _index: None
+        self.meddled = False  # something was changed by hand, or etcd knows less than the host
         self.snapshot: Any = None
         self.agent: AgentProcess | None = None
         self.controller: ControllerProcess | None = None
@@ -179,10 +168,8 @@ class World:
 
     def restore_snapshot(self) -> None:
         """Etcdctl snapshot restore: newer objects were never there. Who watches is told what is there."""
-        now = _bound(self.cluster._objects)
         objects, owned, version = deepcopy(self.snapshot)
         self.cluster._objects, self.cluster._owned, self.cluster._version = objects, owned, version
-        self.lost |= now - _bound(objects)
         self.api_away = True
         self.api_returns()
 

@@ -27,7 +27,8 @@ class AuditEntry:
     """One answered request; an empty string stands for what it does not have (a namespace, a subresource).
 
     ``time`` is when the request arrived, in seconds since the epoch; ``code`` is the HTTP status, so that a
-    refused write (403, 409, 422) is told from one that changed something.
+    refused write (403, 409, 422) is told from one that changed something. ``pod`` is the one that the client's
+    token is bound to.
     """
 
     time: float
@@ -38,6 +39,7 @@ class AuditEntry:
     namespace: str
     name: str
     code: int
+    pod: str = ""
 
 
 def read_writes(log: Path, since: float | None = None, user: str | None = None) -> list[AuditEntry]:
@@ -75,4 +77,5 @@ def _parse(event: dict[str, Any]) -> AuditEntry:
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
         code=event.get("responseStatus", {}).get("code", 0),
+        pod=next(iter(event["user"].get("extra", {}).get("authentication.kubernetes.io/pod-name", [])), ""),
     )

@@ -100,7 +100,7 @@ ALLOWED: tuple[Attempt, ...] = (
         "bind, also in a namespace that lost the label", {"nodeName": "n1"}, who="controller", target="bare/left"
     ),
     patching("take the finalizer away there", UNFINALIZED, who="controller", by="", target="bare/left"),
-    reporting("report there", {"conditions": []}, who="agent", target="bare/left"),
+    reporting("report there", {"observedGeneration": 1}, who="agent", target="bare/held"),
     patching(
         "take the finalizer away by hand, when the node is gone for good", UNFINALIZED, who="administrator", by=""
     ),

@@ -1,4 +1,4 @@
-"""The controller as it is shipped: its program, its role, the real API server. The test plays the nodes' agents."""
+"""The controller as it is shipped: its program, its role, the real API server. The test plays the agent of node n1."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _SECONDS = 60.0
 class Running:
     """The controller's process, and the API server beside it."""
 
-    def __init__(self, plane: ControlPlane, cluster: Cluster, log: Path) -> None:
+    def __init__(self, plane: ControlPlane, cluster: Cluster, agent: Cluster, log: Path) -> None:
         self.plane = plane
         self.cluster = cluster
+        self.agent = agent
         self._log = log
 
     async def until(self, kind: str, name: str, fits: Callable[[Body | None], bool]) -> Body | None:
@@ -56,7 +57,8 @@ class Running:
         }
         counts = {"total": 4, "allocated": 0, "free": 4}
         status = {"nodeName": body["spec"]["nodeName"], "counts": counts, "conditions": [ready]}
-        await self.cluster.apply_status(body, status, AGENT)
+        by = self.agent if body["spec"]["nodeName"] == "n1" else self.cluster  # the agent's token is of n1
+        await by.apply_status(body, status, AGENT)
 
 
 @pytest.fixture
@@ -72,14 +74,18 @@ def running(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             env=environment,
             stdout=out,
         )
+    bound = plane.pod_bound_token("hostdev-system", AGENT, "agent-n1", "n1")
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig("agent", bound)))
+    agent = KubeCluster(AGENT, "n1")
     monkeypatch.setenv("KUBECONFIG", str(plane.admin_kubeconfig))
-    yield Running(plane, KubeCluster(AGENT, "test"), log)
+    yield Running(plane, KubeCluster("test", "test"), agent, log)
     processes.end(process, 20)
     for kind in ("deviceassignments", "vfpools", "nodevfpools"):
         for name in plane.kubectl("get", kind, "-o", "name").stdout.split():
             plane.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":[]}}')
         plane.kubectl("delete", kind, "--all")
     plane.kubectl("delete", "devicehosts,nodes", "--all")
+    plane.kubectl("delete", "pod", "-n", "hostdev-system", "agent-n1", "--force", "--grace-period=0")
     assert "Forbidden" not in log.read_text()
 
 
@@ -113,11 +119,11 @@ async def test_a_namespace_is_asked_again_before_the_binding(running: Running) -
 
 async def test_a_pool_comes_to_its_node_serves_an_assignment_and_goes(running: Running) -> None:
     cluster = running.cluster
-    await cluster.create({"apiVersion": VERSION, "kind": "DeviceHost", "metadata": {"name": "n1"}})
+    agent = running.agent
+    await agent.create({"apiVersion": VERSION, "kind": "DeviceHost", "metadata": {"name": "n1"}})
     host = {"apiVersion": VERSION, "kind": "DeviceHost", "metadata": {"name": "n1"}}
     guest = {"name": "web", "uuid": UUID, "active": False, "persistent": True}
-    await cluster.apply_status(host, {"guests": [guest]}, AGENT)
-    await cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+    await agent.apply_status(host, {"guests": [guest]}, AGENT)
     await cluster.create(assignment("first", "52:54:00:00:00:0a"))
     await running.until("DeviceAssignment", "first", lambda b: reason(b, "Accepted") == "PoolNotFound")
     await cluster.create(pool())
@@ -149,7 +155,7 @@ async def test_a_pool_comes_to_its_node_serves_an_assignment_and_goes(running: R
     running.plane.kubectl("label", "node", "n1", "rack-")
     held = await running.until("NodeVFPool", "lan.n1", lambda b: b is not None and "deletionTimestamp" in b["metadata"])
     assert held
-    await cluster.clear_status(held, ["nodeName"])
+    await agent.clear_status(held, ["nodeName"])
     await running.until("NodeVFPool", "lan.n1", lambda b: b is None)
     running.plane.kubectl("delete", "vfpool", "lan", "--wait=false")
     await running.until("VFPool", "lan", lambda b: b is None)

@@ -10,7 +10,7 @@ import yaml
 from tests.cluster.controlplane import ControlPlane
 
 AGENT, CONTROLLER = "hostdev-agent", "hostdev-controller"
-CUSTOM = ("assign-devices", "approve-plans", "allow-namespaces")
+CUSTOM = ("assign-devices", "approve-plans", "allow-namespaces", "bind-assignments")
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", *CUSTOM)
 WATCH = {"list", "watch"}
 READ = {"get"} | WATCH
@@ -27,21 +27,23 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
     (AGENT, OURS, "vfpools", set()),
     (AGENT, OURS, "vfpools/status", set()),
     (AGENT, "events.k8s.io", "events", {"create"}),
+    (AGENT, "coordination.k8s.io", "leases", set()),
     (AGENT, "", "nodes", set()),
     (AGENT, "", "namespaces", set()),
     (AGENT, "", "pods", set()),
     (AGENT, "", "secrets", set()),
-    (CONTROLLER, OURS, "deviceassignments", READ | {"patch"}),
+    (CONTROLLER, OURS, "deviceassignments", READ | {"patch", "bind-assignments"}),
     (CONTROLLER, OURS, "deviceassignments/status", {"patch"}),
-    (CONTROLLER, OURS, "devicehosts", WATCH),
+    (CONTROLLER, OURS, "devicehosts", READ),
     (CONTROLLER, OURS, "devicehosts/status", set()),
     (CONTROLLER, OURS, "vfpools", WATCH | {"patch"}),
     (CONTROLLER, OURS, "vfpools/status", {"patch"}),
     (CONTROLLER, OURS, "nodevfpools", WATCH | {"create", "delete", "patch"}),
     (CONTROLLER, OURS, "nodevfpools/status", set()),
-    (CONTROLLER, "", "nodes", WATCH),
+    (CONTROLLER, "", "nodes", READ),
     (CONTROLLER, "", "namespaces", READ),
     (CONTROLLER, "events.k8s.io", "events", {"create"}),
+    (CONTROLLER, "coordination.k8s.io", "leases", set()),
     (CONTROLLER, "", "pods", set()),
     (CONTROLLER, "", "secrets", set()),
 )
@@ -51,21 +53,42 @@ ALLOWED: tuple[tuple[str, str, str, set[str]], ...] = (
 def test_a_role_allows_this_and_no_more(
     plane: ControlPlane, account: str, group: str, resource: str, verbs: set[str]
 ) -> None:
-    """In all namespaces. One kubectl asks for all verbs."""
+    """In all namespaces."""
     name, _, subresource = resource.partition("/")
+    assert answers(plane, account, {"group": group, "resource": name, "subresource": subresource}) == verbs
+
+
+@pytest.mark.parametrize(
+    ("account", "namespace", "name", "verbs"),
+    [
+        (CONTROLLER, "hostdev-system", "hostdev-controller", {"get", "update", "create"}),
+        (CONTROLLER, "hostdev-system", "another", {"create"}),
+        (CONTROLLER, "kube-system", "kube-controller-manager", set()),
+        (CONTROLLER, "kube-node-lease", "n1", set()),
+        (AGENT, "hostdev-system", "hostdev-controller", set()),
+    ],
+)
+def test_the_controller_may_have_its_own_lease(
+    plane: ControlPlane, account: str, namespace: str, name: str, verbs: set[str]
+) -> None:
+    lease = {"group": "coordination.k8s.io", "resource": "leases", "namespace": namespace, "name": name}
+    assert answers(plane, account, lease) == verbs
+
+
+def answers(plane: ControlPlane, account: str, what: dict[str, str]) -> set[str]:
+    """The verbs that are allowed. One kubectl asks for all."""
     questions = [
         {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
             "spec": {
                 "user": f"system:serviceaccount:hostdev-system:{account}",
-                "resourceAttributes": {"group": group, "resource": name, "subresource": subresource, "verb": verb},
+                "resourceAttributes": {**what, "verb": verb},
             },
         }
         for verb in VERBS
     ]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": questions})
-    answers = list(yaml.safe_load_all(plane.kubectl("create", "-o", "yaml", "-f", "-", stdin=text).stdout))
-    assert len(answers) == len(VERBS)
-    told = {a["spec"]["resourceAttributes"]["verb"] for a in answers if a["status"]["allowed"]}
-    assert told == verbs
+    told = list(yaml.safe_load_all(plane.kubectl("create", "-o", "yaml", "-f", "-", stdin=text).stdout))
+    assert len(told) == len(VERBS)
+    return {a["spec"]["resourceAttributes"]["verb"] for a in told if a["status"]["allowed"]}

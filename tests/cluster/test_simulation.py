@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http
 import json
 import os
 import subprocess
@@ -17,8 +19,9 @@ from tests.cluster import processes
 from tests.cluster.controlplane import ControlPlane
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECORDING = REPOSITORY / "tests/recordings/gpu.tar.zst"
+RECORDINGS = REPOSITORY / "tests/recordings"
 NODE = "simulated"
+SYSTEM = "hostdev-system"
 _SECONDS = 60.0
 ASSIGNMENT = """apiVersion: hostdev.dev/v1alpha1
 kind: DeviceAssignment
@@ -26,6 +29,20 @@ metadata: {name: card, namespace: default}
 spec:
   domain: {name: web}
   source: {pci: {address: "0000:01:00.0"}}
+"""
+POOL = """apiVersion: hostdev.dev/v1alpha1
+kind: VFPool
+metadata: {name: lan}
+spec:
+  pf: {name: enp1s0f0, vfs: "2-3"}
+  externallyManaged: true
+---
+apiVersion: hostdev.dev/v1alpha1
+kind: DeviceAssignment
+metadata: {name: card, namespace: default}
+spec:
+  domain: {name: web}
+  source: {pool: {name: lan}}
 """
 
 
@@ -59,9 +76,9 @@ class Simulation:
             assert time.monotonic() < deadline, f"{what}\n{self.status()}\n{logs}"
             time.sleep(0.1)
 
-    def status(self) -> dict[str, Any]:
+    def status(self, path: str = "namespaces/default/deviceassignments/card") -> dict[str, Any]:
         """The assignment's; empty if it is gone."""
-        body = self.plane.read("/apis/hostdev.dev/v1alpha1/namespaces/default/deviceassignments/card")
+        body = self.plane.read(f"/apis/hostdev.dev/v1alpha1/{path}")
         status: dict[str, Any] = (body or {}).get("status", {})
         return status
 
@@ -74,29 +91,51 @@ class Simulation:
         return any(c["type"] == "Attached" and c["status"] == "True" for c in self.status().get("conditions", []))
 
 
-@pytest.fixture
-def simulation(plane: ControlPlane, tmp_path: Path) -> Iterator[Simulation]:
-    running = []
+@contextlib.contextmanager
+def simulating(plane: ControlPlane, folder: Path, recording: str) -> Iterator[Simulation]:
+    """With the roles and tokens that they are shipped with; afterwards nothing of it was forbidden."""
+    running, since = [], time.time()
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "operator")}
-    agent = ["agent", "--node-name", NODE, "--simulate", str(RECORDING), "--state-dir", str(tmp_path)]
+    recorded = str(RECORDINGS / f"{recording}.tar.zst")
+    agent = ["agent", "--node-name", NODE, "--simulate", recorded, "--state-dir", str(folder)]
+    tokens = {
+        "controller": plane.service_account_token(SYSTEM, "hostdev-controller"),
+        "agent": plane.pod_bound_token(SYSTEM, "hostdev-agent", f"agent-{NODE}", NODE),
+    }
     for role, words in (("controller", ["controller"]), ("agent", agent)):
-        token = plane.service_account_token("hostdev-system", f"hostdev-{role}")
-        kubeconfig = plane.kubeconfig(f"simulation-{role}", token)
-        with (tmp_path / f"{role}.log").open("ab") as out:
+        kubeconfig = plane.kubeconfig(f"simulation-{role}", tokens[role])
+        with (folder / f"{role}.log").open("ab") as out:
             process: subprocess.Popen[bytes] = processes.die_with_parent(
                 [sys.executable, "-m", "hostdev_operator", *words, "--probe-port", "0"],
-                cwd=tmp_path,
+                cwd=folder,
                 env={**environment, "KUBECONFIG": str(kubeconfig)},
                 stdout=out,
             )
         running.append(process)
-    yield Simulation(plane, tmp_path, environment)
-    plane.kubectl("delete", "deviceassignments", "--all", "--timeout=60s")
+    yield Simulation(plane, folder, environment)
+    plane.kubectl("delete", "deviceassignments,vfpools", "--all", "--timeout=60s")
     for process in running:
         processes.end(process, 20)
     plane.kubectl("delete", "devicehosts", "--all")
-    assert not (tmp_path / "simulation.sock").exists()
-    assert "Forbidden" not in (tmp_path / "agent.log").read_text()
+    plane.kubectl("delete", "pod", "-n", SYSTEM, f"agent-{NODE}", "--force", "--grace-period=0")
+    plane.kubectl("delete", "node", NODE)
+    assert not (folder / "simulation.sock").exists()
+    for role in tokens:
+        written = plane.writes(since, f"system:serviceaccount:{SYSTEM}:hostdev-{role}")
+        assert [one for one in written if one.code == http.HTTPStatus.FORBIDDEN] == []
+        assert any(one.resource == "events" and one.code == http.HTTPStatus.CREATED for one in written)
+
+
+@pytest.fixture
+def simulation(plane: ControlPlane, tmp_path: Path) -> Iterator[Simulation]:
+    with simulating(plane, tmp_path, "gpu") as made:
+        yield made
+
+
+@pytest.fixture
+def pooled(plane: ControlPlane, tmp_path: Path) -> Iterator[Simulation]:
+    with simulating(plane, tmp_path, "sriov-bond") as made:
+        yield made
 
 
 def test_a_recorded_host_is_reported_assigned_from_and_given_back(simulation: Simulation) -> None:
@@ -129,3 +168,15 @@ def test_a_device_that_is_pulled_out_is_missed_at_once(simulation: Simulation) -
     simulation.wait("DeviceNotFound", lambda: simulation.reason() == "DeviceNotFound")
     simulation.outside("insert", "0000:01:00.0")
     simulation.wait("Assigned", lambda: simulation.reason() == "Assigned")
+
+
+def test_a_pool_comes_to_a_recorded_host_serves_a_guest_and_goes(pooled: Simulation) -> None:
+    plane, part = pooled.plane, f"nodevfpools/lan.{NODE}"
+    pooled.wait("the host", lambda: bool(plane.kubectl("get", "devicehosts", "-o", "name").stdout))
+    plane.kubectl("apply", "-f", "-", stdin=POOL)
+    pooled.wait("Assigned", lambda: pooled.reason() == "Assigned")
+    assert pooled.status(part)["nodeName"] == NODE
+    pooled.wait("its VFs", lambda: pooled.status("vfpools/lan").get("counts", {}).get("total") == 2)
+    plane.kubectl("delete", "deviceassignment", "card", "--timeout=60s")
+    plane.kubectl("delete", "vfpool", "lan", "--timeout=60s")
+    assert pooled.status(part) == {}

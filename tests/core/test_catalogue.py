@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from hostdev_operator.core import catalogue
 from hostdev_operator.core.conditions import ACCEPTED, ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY
 from hostdev_operator.core.reasons import CATALOGUE, TOPICS, Reason
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 CONDITIONS = catalogue.conditions()
 TROUBLESHOOTING = catalogue.troubleshooting()
@@ -45,7 +48,8 @@ def test_links_lead_somewhere(page: str) -> None:
     assert targets
     for target in targets:
         file, _, anchor = target.partition("#")
-        assert file in ("", "troubleshooting.md")
+        assert file in ("", "troubleshooting.md", "controller.md")
+        assert file == "" or (DOCS / file).is_file()
         assert not anchor or anchor in anchors(TROUBLESHOOTING)
 
 

@@ -71,8 +71,8 @@ def with_live(host: Observation) -> Observation:
             id="running, could not be plugged",
         ),
         pytest.param(
-            running(assigned()), Outcome(not_plugged=Refusal(reasons.UNPLUGGED_OUTSIDE, "somebody took it out")),
-            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=UnpluggedOutside"
+            running(assigned()), Outcome(not_plugged=Refusal(reasons.NO_GUEST_PCI_SLOT, "no slot")),
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=NoGuestPCISlot"
             " Ready=Assigned",
             id="running, ejected by somebody",
         ),
@@ -173,8 +173,8 @@ def test_conditions_of_each_state(host: Observation, outcome: Outcome, expected:
         (assigned(), FINE, "!Attached=GuestShutOff Ready=Assigned"),
         (running(assigned()), FINE, "!Attached=PendingGuestRestart !Ready=PendingGuestRestart"),
         (with_guest(running(assigned()), WEB, slots=Slots()), FINE, "!Attached=NoGuestPCISlot !Ready=NoGuestPCISlot"),
-        (running(assigned()), Outcome(failed=Refusal(reasons.UNPLUGGED_OUTSIDE, "x")),
-         "!Attached=UnpluggedOutside !Ready=UnpluggedOutside"),
+        (running(assigned()), Outcome(failed=Refusal(reasons.NO_GUEST_PCI_SLOT, "x")),
+         "!Attached=NoGuestPCISlot !Ready=NoGuestPCISlot"),
         (running(observation()), Outcome(failed=Refusal(reasons.MEMLOCK_EXCEEDED, "x"), rolled_back=True),
          "!Attached=MemlockExceeded !Ready=MemlockExceeded"),
     ],

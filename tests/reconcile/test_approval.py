@@ -19,6 +19,7 @@ from tests.reconcile.running import Engine, count_boundaries, ready, without_pla
 
 WAITS = ("False", "AwaitingApproval")
 DONE = ("True", "Assigned")
+DRIFTED = ("False", "Drifted")
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_a_repair_is_a_new_plan_and_waits(engine: Engine) -> None:
     engine.host.guests[WEB].config = "<domain><devices/></domain>"
     engine.host.calls.clear()
     result = engine.run(manual(first))
-    assert ready(result) == WAITS
+    assert ready(result) == DRIFTED
     assert engine.host.calls == []
     assert [a.action for a in plan(result).actions] == ["AddHostdev"]
     assert ready(engine.run(manual(plan(result).hash))) == DONE
@@ -156,7 +157,7 @@ def test_no_approval_is_good_for_a_second_repair(engine: Engine) -> None:
     assert ready(engine.run(manual(repair))) == DONE
     engine.host.guests[WEB].config = "<domain><devices/></domain>"
     again = engine.run(manual(repair))
-    assert ready(again) == WAITS
+    assert ready(again) == DRIFTED
     assert plan(again).hash != repair
 
 

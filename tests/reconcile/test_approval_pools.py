@@ -134,11 +134,11 @@ def test_a_repair_waits_and_no_approval_is_good_twice() -> None:
     pools.run(manual(first))
     pools.host.sriov.set_link(PciAddress.parse(PF), up=False)
     result = pools.run(manual(first))
-    assert (ready(result), actions(result)) == (WAITS, ["SetLink"])
+    assert (ready(result), actions(result)) == (("False", "Drifted"), ["SetLink"])
     repair = plan(result).hash
     assert ready(pools.run(manual(repair))) == DONE
     pools.host.sriov.set_link(PciAddress.parse(PF), up=False)
-    assert ready(pools.run(manual(repair))) == WAITS
+    assert ready(pools.run(manual(repair))) == ("False", "Drifted")
 
 
 def test_a_deletion_needs_no_approval() -> None:

@@ -16,6 +16,7 @@ from hostdev_operator.core.authority import Grant, not_allowed
 from hostdev_operator.core.binding import bind
 from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.domain_xml import hostdev_xml
+from hostdev_operator.core.gone import Evidence, missing
 from hostdev_operator.core.reasons import CATALOGUE, Reason, from_words
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.simulation.host import FakeHost
@@ -244,12 +245,19 @@ def state_directory_failed(engine: Engine) -> str:
     return run(engine)
 
 
-def unplugged_outside(engine: Engine) -> str:
-    engine.host.start(WEB)
-    engine.run(assignment(attach="Live"))
-    engine.host.eject(engine.host.guests[WEB], NIC)
-    engine.clock.seconds -= 1000.0  # what run() adds
-    return run(engine, attach="Live")
+def drifted(engine: Engine) -> str:
+    engine.run(assignment())
+    engine.host.bind(MATE, "snd_hda_intel")
+    return run(engine)
+
+
+def drifts_again(engine: Engine) -> str:
+    engine.run(assignment(driftPolicy="Correct"))
+    for _ in range(2):
+        engine.host.bind(MATE, "snd_hda_intel")
+        engine.clock.seconds -= 1000.0
+        result = engine.run(assignment(driftPolicy="Correct"))
+    return ready(result)[1]
 
 
 def awaiting_approval(engine: Engine) -> str:
@@ -265,6 +273,7 @@ def guest_running(engine: Engine) -> str:
 SCENARIOS: dict[str, Scenario] = {
     "InvalidSource": invalid_source,
     "NamespaceNotAllowed": namespace_not_allowed,
+    "NodeGone": lambda _engine: missing("n1", Evidence(node=False), "2026-01-01T00:00:00Z", has_host=True).reason.name,
     "NodeNotFound": lambda _engine: bound({"nodeName": "n9"}, "n1"),
     "GuestNotFound": guest_not_found,
     "GuestAmbiguous": lambda _engine: bound({}, "n1", "n2"),
@@ -306,7 +315,8 @@ SCENARIOS: dict[str, Scenario] = {
     "LibvirtError": libvirt_error,
     "StateDirectoryFailed": state_directory_failed,
     "AwaitingApproval": awaiting_approval,
-    "UnpluggedOutside": unplugged_outside,
+    "Drifted": drifted,
+    "DriftsAgain": drifts_again,
     "GuestRunning": guest_running,
     **NIC_SCENARIOS,
     **POOL_SCENARIOS,
@@ -327,7 +337,8 @@ def test_each_reason_is_made_to_happen(name: str) -> None:
 
 #: What a call that fails so leaves behind: nothing, or a claim that is finished later.
 UNFINISHED = {
-    "HostUsing", "UnpluggedOutside", "GuestRunning", "UnplugPending", "UnplugRejected", "DeviceInUse", "GroupInUse",
+    "HostUsing", "Drifted", "DriftsAgain", "GuestRunning", "UnplugPending", "UnplugRejected", "DeviceInUse",
+    "GroupInUse",
     "IdentityChanged", "DetachBlocked", "ReattachBlocked", "BindFailed", "HostChanged", "NetworkPending",
 }  # fmt: skip
 

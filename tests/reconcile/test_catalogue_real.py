@@ -10,6 +10,7 @@ from hostdev_operator.core.reasons import CATALOGUE
 SYSTEM = Path(__file__).parents[1] / "system"
 #: Rows that stay with the scenarios of test_catalogue.py, and why.
 INJECTED_ONLY = {
+    "NodeGone": "the controller's alone: tests/cluster/test_gone_nodes.py, on the real API server",
     "BootFramebufferInUse": "the lab's firmware draws no picture, and QEMU warns of such memory without failing",
 }
 POOLS = "VFs, pools and networks"

@@ -171,13 +171,13 @@ def test_a_guest_that_starts_in_between_keeps_its_vf() -> None:
 
 def test_a_network_that_is_undefined_while_it_is_started_is_made_again() -> None:
     pools = Pools()
-    pools.run(node_pool())
+    pools.run(node_pool(driftPolicy="Correct"))
     network = pools.host.networks.by_name["fast"]
     network.live = None
     pools.before = lambda name: pools.host.networks.clear() if "before: start network" in name else None
-    assert ready(pools.run(node_pool())) == ("False", "PoolNotFound")
+    assert ready(pools.run(node_pool(driftPolicy="Correct"))) == ("False", "PoolNotFound")
     pools.before = lambda _name: None
-    assert ready(pools.run(node_pool())) == ("True", "PoolReady")
+    assert ready(pools.run(node_pool(driftPolicy="Correct"))) == ("True", "PoolReady")
 
 
 def test_a_step_that_met_a_changing_host_is_tried_again_soon() -> None:

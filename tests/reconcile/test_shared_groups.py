@@ -139,10 +139,10 @@ def test_a_mate_that_a_running_guest_has_by_hand_gets_its_driver_back(host: Fake
     host.bind(NIC, None)
     host.start(WEB)
     host.bind(NIC, None)
-    assert ready(engine.run(assignment())) == ("True", "Assigned")
+    assert ready(engine.run(assignment(driftPolicy="Correct"))) == ("True", "Assigned")
     host.stop(WEB)
     host.define(WEB, "web")
-    engine.run(assignment())
+    engine.run(assignment(driftPolicy="Correct"))
     assert host.drivers()[MATE] == VFIO_DRIVER
     assert engine.run(assignment(deleting=True)).released
     assert host.drivers()[MATE] == "snd_hda_intel"

@@ -107,6 +107,11 @@ class PoolWorld:
         rows = self.cluster.get(name)["status"]["conditions"]
         return next((c["status"], c["reason"]) for c in rows if c["type"] == "Accepted")
 
+    def node_of(self, name: str) -> str | None:
+        """The binding of a DeviceAssignment."""
+        bound: str | None = self.cluster.get(name).get("status", {}).get("nodeName")
+        return bound
+
     def finalizers(self, name: str, kind: str = "NodeVFPool") -> list[str]:
         """Of an object."""
         found: list[str] = self.cluster.get(name, kind=kind)["metadata"].get("finalizers", [])

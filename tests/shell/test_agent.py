@@ -168,7 +168,7 @@ async def test_a_look_that_fails_strangely_is_logged_once_and_its_end_is_news() 
 async def test_what_is_taken_out_of_the_persistent_xml_by_hand_is_seen_within_5_seconds() -> None:
     async with running() as world, in_background(world.agent.look_around()):
         await asyncio.sleep(10)
-        world.cluster.create(body())
+        world.cluster.create(body(driftPolicy="Correct"))
         await world.settle()
         guest = world.host.guests[WEB]
         assert guest.config is not None

@@ -30,6 +30,20 @@ def test_defaults() -> None:
     assert str(arguments.state_dir) == "/var/lib/hostdev-operator"
 
 
+def test_of_several_controllers_one_works_unless_told_otherwise() -> None:
+    arguments = _parser().parse_args(["controller"])
+    assert (arguments.lease_namespace, arguments.lease_name) == ("hostdev-system", "hostdev-controller")
+    assert (arguments.lease_seconds, arguments.no_lease) == (30, False)
+    assert _parser().parse_args(["controller", "--no-lease"]).no_lease
+
+
+@pytest.mark.parametrize("seconds", ["2", "0", "-5", "x", "3.5", ""])
+def test_a_lease_too_short_to_be_renewed_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["controller", f"--lease-seconds={seconds}"])
+    assert "is no number of seconds, 3 at least" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["", "Default", "a/b", "n" * 64, "x\ny"])
 def test_import_takes_a_namespace_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

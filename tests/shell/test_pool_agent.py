@@ -69,3 +69,27 @@ def test_an_object_that_cannot_be_read_is_tried_later_and_is_no_riddle(kind: str
         logging.getLogger("hostdev_operator").removeHandler(told)
 
     on_loop(test)()
+
+
+@on_loop
+async def test_what_a_vanished_pool_has_left_is_an_orphan_that_is_given_back_when_it_is_listed() -> None:
+    """As after an etcd restore, or after somebody took the finalizer away."""
+    async with with_pool() as (world, uid):
+        pf = next(iter(world.host.sriov.pfs))
+        await world.report()
+        assert world.host_status().get("orphans", []) == []
+        world.cluster.annotate(f"lan.{NODE}", kind="NodeVFPool", finalizers=[])
+        world.cluster.delete(f"lan.{NODE}", kind="NodeVFPool")
+        await world.settle()
+        await world.report()
+        assert world.host_status()["orphans"] == [{"uid": uid, "pool": "lan", "address": str(pf)}]
+        assert (len(world.host.sriov.vfs(pf)), list(world.host.networks.by_name)) == (4, ["lan"])
+        world.administrate(releaseOrphans=[uid], paused=True)
+        await world.report()
+        assert world.host_status()["orphans"][0]["message"].startswith("Paused: nothing of pool lan is given back")
+        world.administrate(releaseOrphans=[uid], paused=False)
+        await world.report()
+        await world.report()
+        assert world.host_status().get("orphans", []) == []
+        assert (world.host.sriov.vfs(pf), list(world.host.networks.by_name)) == ([], [])
+        assert world.host.pool_records == {}

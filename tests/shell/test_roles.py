@@ -110,7 +110,7 @@ async def test_a_second_assignment_for_the_group_is_told_and_gets_it_after_the_f
 @on_loop
 async def test_a_deleted_event_that_is_not_true_changes_nothing() -> None:
     async with running() as world:
-        world.cluster.create(body())
+        world.cluster.create(body(driftPolicy="Correct"))
         await world.settle()
         state = world.host.state()
         world.cluster.writes.clear()
@@ -197,7 +197,7 @@ async def test_libvirt_away_is_a_condition_and_heals_by_itself() -> None:
 @on_loop
 async def test_connecting_to_libvirt_and_a_driver_from_outside_are_news() -> None:
     async with running() as world:
-        world.cluster.create(body())
+        world.cluster.create(body(driftPolicy="Correct"))
         await world.settle()
         tasks = [asyncio.create_task(world.agent.watch_libvirt()), asyncio.create_task(world.agent.look_around())]
         await asyncio.sleep(10)
@@ -240,7 +240,7 @@ async def test_the_host_is_reported_once_and_again_when_it_changed() -> None:
 @on_loop
 async def test_a_lost_journal_is_taken_from_all_statuses_before_anything_new_is_claimed() -> None:
     async with running() as world:
-        world.cluster.create(body(managed=False))
+        world.cluster.create(body(managed=False, driftPolicy="Correct"))
         await world.settle()
     world.host.define(WEB, "web")  # without the device: only the record says that its group is claimed
     world.host.records.clear()
@@ -366,5 +366,7 @@ def test_the_roles_allow_what_is_watched(role: str) -> None:
 
 def test_the_controllers_role_has_nothing_more() -> None:
     watched = {(verb, name) for name in WATCHED["hostdev-controller"] for verb in ("list", "watch")}
-    asked_again = {("get", "namespaces")}  # of one that does not allow it yet: tests/cluster/test_controller.py
-    assert allowed("hostdev-controller") == CONTROLLER_NEEDS | watched | asked_again
+    not_allowed = {("get", "namespaces")}  # of one that does not allow it yet: tests/cluster/test_controller.py
+    gone = {("get", "nodes"), ("get", "devicehosts")}  # of one that is said to be: tests/cluster/test_gone_nodes.py
+    asked_by_a_policy = {("bind-assignments", "deviceassignments")}  # tests/cluster/test_node_authority.py
+    assert allowed("hostdev-controller") == CONTROLLER_NEEDS | watched | not_allowed | gone | asked_by_a_policy

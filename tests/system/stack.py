@@ -60,6 +60,7 @@ class Stack:
     node: str = NODE
     agent: Process | None = None
     _controller: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _controllers_kubeconfig: Path | None = field(default=None, repr=False)
     _prepared: int = 0
 
     @classmethod
@@ -83,19 +84,24 @@ class Stack:
 
     def install_agent(self) -> None:
         """The agent's kubeconfig and code in the lab host."""
-        token = self.plane.pod_bound_token(NAMESPACE, "hostdev-agent", f"agent-{self.node}", self.node)
-        kubeconfig = self.plane.kubeconfig(f"agent-{self.node}", token, self.plane.guest_url)
-        self.lab.put(kubeconfig, _KUBECONFIG)
+        self.put_kubeconfig(self.node, _KUBECONFIG)
         self.lab.put_python(REPOSITORY / "operator", _SOURCE)
         self.lab.put(REPOSITORY / "tests/system/prepared_agent.py", _PREPARED)
+
+    def put_kubeconfig(self, node: str, path: str) -> None:
+        """Into the lab host, with a token that is good for this node alone."""
+        token = self.plane.pod_bound_token(NAMESPACE, "hostdev-agent", f"agent-{node}", node)
+        self.lab.put(self.plane.kubeconfig(f"agent-{node}", token, self.plane.guest_url), path)
 
     # -- programs -----------------------------------------------------------------------------------------------
 
     def start_controller(self) -> None:
-        """Run the controller on this machine."""
-        token = self.plane.service_account_token(NAMESPACE, "hostdev-controller")
-        kubeconfig = self.plane.kubeconfig("controller", token)
-        environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(REPOSITORY / "operator")}
+        """Run the controller on this machine. Its token is made once: the API server may be away by now."""
+        if self._controllers_kubeconfig is None:
+            token = self.plane.service_account_token(NAMESPACE, "hostdev-controller")
+            self._controllers_kubeconfig = self.plane.kubeconfig("controller", token)
+        kubeconfig = str(self._controllers_kubeconfig)
+        environment = {**os.environ, "KUBECONFIG": kubeconfig, "PYTHONPATH": str(REPOSITORY / "operator")}
         with self.controller_log.open("ab") as log:
             self._controller = processes.die_with_parent(
                 [sys.executable, "-m", "hostdev_operator", "controller", "--probe-port", "0"],
@@ -231,6 +237,9 @@ class Stack:
                 self.lab.run("true", timeout=30)  # one that does not answer is the reason
                 raise StackError(f"not within {seconds:.0f} s: {what}\n{self.describe()}")
             if self._controller and self._controller.poll() is not None:
+                if "the Lease is lost" in self.controller_log.read_text()[-3000:]:
+                    self.start_controller()  # as a kubelet does: it ends when the API server is away for long
+                    continue
                 raise StackError(f"the controller ended:\n{self.controller_log.read_text()[-3000:]}")
             time.sleep(0.1)
 
@@ -254,7 +263,7 @@ class Stack:
         status: dict[str, Any] = self.get("devicehost", self.node)["status"]
         return status
 
-    def wait_guest_listed(self, name: str, seconds: float = 60) -> None:
+    def wait_guest_listed(self, name: str, seconds: float = 180) -> None:
         """Wait until the DeviceHost lists a guest."""
 
         def test() -> bool:

@@ -17,13 +17,15 @@ def test_the_api_server_is_away_for_minutes_and_back(system: Stack, device: str,
     lab = system.lab
     define(lab, "steady", guest_xml("steady"))
     system.wait_guest_listed("steady")
-    system.apply(assignment("steady", domain="steady", address=device))
+    system.apply(assignment("steady", domain="steady", address=device, driftPolicy="Correct"))
     system.wait_condition("steady", "Ready", "True")
     agent = lab.run("pgrep -o -f 'hostdev_operator agent'").stdout
     system.plane.stop_apiserver()
     try:
         until = time.monotonic() + 60 * MINUTES
-        while time.monotonic() < until:  # its claim is kept all the time, whatever others do
+        while (
+            time.monotonic() < until
+        ):  # its claim is kept all the time, whatever others do: put right after growing delays
             assert lab.driver(mate) == "vfio-pci"
             lab.virsh("nodedev-reattach", "pci_" + mate.replace(":", "_").replace(".", "_"), check=False)
             system.wait("the mate on vfio-pci", lambda: lab.driver(mate) == "vfio-pci")

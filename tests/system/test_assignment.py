@@ -160,6 +160,9 @@ def test_guest_undefined_and_defined_again_behind_our_back(system: Stack, device
     assert source(device) in config_xml(system, "moody")
 
     define(lab, "moody", guest_xml("moody", uuid=uuid))  # an old XML file, without the device
+    system.wait_condition("moody", "Ready", "False", "Drifted")
+    assert "<hostdev" not in config_xml(system, "moody")
+    system.patch("moody", {"spec": {"driftPolicy": "Correct"}})
     system.wait("the device in the XML again", lambda: source(device) in config_xml(system, "moody"))
     lab.virsh("undefine", "moody")
     system.delete("moody")
@@ -185,13 +188,32 @@ def test_mate_for_another_guest_is_refused_until_the_group_is_free(system: Stack
     assert (lab.driver(device), lab.driver(mate)) == ("vfio-pci", "e1000")
 
 
-def test_driver_bound_by_hand_is_taken_again(system: Stack, device: str, mate: str) -> None:
+def test_driver_bound_by_hand_is_told_and_taken_again_if_that_is_asked_for(
+    system: Stack, device: str, mate: str
+) -> None:
     guest_with(system, "drift")
     system.apply(assignment("drift", domain="drift", address=device))
     system.wait_condition("drift", "Ready", "True")
     system.lab.virsh("nodedev-reattach", "pci_" + re.sub("[:.]", "_", mate))
-    system.wait("the mate on vfio-pci", lambda: system.lab.driver(mate) == "vfio-pci")
+    message = system.wait_condition("drift", "Ready", "False", "Drifted")
+    assert f"detach {mate} from the host" in message
+    assert (system.lab.driver(mate), source(device) in config_xml(system, "drift")) == ("e1000", True)
+    patch = re.search("kubectl (patch deviceassignment .*?) --type merge -p '(.*?)'", message)
+    assert patch
+    system.plane.kubectl(*patch.group(1).split(), "--type=merge", "-p", patch.group(2))
     system.wait_condition("drift", "Ready", "True")
+    assert system.lab.driver(mate) == "vfio-pci"
+    remove_hostdev(system, "drift")
+    system.wait("the XML as asked", lambda: source(device) in config_xml(system, "drift"))
+    events = system.plane.kubectl("get", "events", "-o", "custom-columns=R:.reason,N:.involvedObject.name").stdout
+    assert re.search(r"DriftCorrected +drift\b", events)
+
+
+def remove_hostdev(system: Stack, guest: str) -> None:
+    """Virsh edit: of which no event tells."""
+    xml = system.lab.virsh("dumpxml", "--inactive", guest)
+    system.lab.write("/tmp/edited.xml", re.sub("<hostdev.*?</hostdev>", "", xml, flags=re.DOTALL))
+    system.lab.virsh("define", "/tmp/edited.xml")
 
 
 def test_lost_journal_is_taken_up_from_the_status(system: Stack, device: str, mate: str) -> None:

@@ -13,7 +13,7 @@ from tests.lab.guests import define, guest_xml
 from tests.system.conftest import clean, drivers
 from tests.system.inspect_guest import config_xml, source
 from tests.system.obstacles import RECORDS, as_before, obstacle, read_only
-from tests.system.stack import NODE, Stack, assignment
+from tests.system.stack import NAMESPACE, NODE, Stack, assignment
 
 STATE = "/var/lib/hostdev-operator"
 GUEST, OTHER = "sleeper", "dozer"
@@ -131,7 +131,8 @@ def test_namespace_that_lost_its_label_before_the_guest_came(host: Stack, device
 def test_guest_of_that_name_on_two_nodes(host: Stack, device: str, mate: str) -> None:
     """The second node is a second agent on the same host."""
     arguments = "--node-name twin --state-dir /tmp/twin --probe-port 0"
-    twin = host._spawn_agent(f"-m hostdev_operator agent {arguments}", None)
+    host.put_kubeconfig("twin", "/tmp/twin.kubeconfig")
+    twin = host._spawn_agent(f"-m hostdev_operator agent {arguments}", {"KUBECONFIG": "/tmp/twin.kubeconfig"})
 
     def listed() -> bool:
         guests = (host.find("devicehost", "twin") or {}).get("status", {}).get("guests", [])
@@ -149,6 +150,8 @@ def test_guest_of_that_name_on_two_nodes(host: Stack, device: str, mate: str) ->
         twin.kill(15)
         twin.wait(60)
         host.plane.kubectl("delete", "devicehost", "twin")
+        host.plane.kubectl("delete", "node", "twin")
+        host.plane.kubectl("delete", "pod", "-n", NAMESPACE, "agent-twin", "--force", "--grace-period=0")
 
 
 def test_drivers_that_do_not_take_what_they_are_given(host: Stack, device: str, mate: str) -> None:

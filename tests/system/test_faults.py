@@ -69,6 +69,9 @@ def test_libvirtd_killed_in_the_middle(system: Stack, device: str, mate: str) ->
     assert (system.lab.driver(device), system.lab.driver(mate)) == ("e1000", "e1000")
 
 
+HANGS = ("LibvirtUnavailable", "DetachBlocked")
+
+
 def test_libvirtd_hangs_in_the_middle(system: Stack, device: str, mate: str) -> None:
     lab = system.lab
     define(lab, "hung", guest_xml("hung"))
@@ -77,7 +80,8 @@ def test_libvirtd_hangs_in_the_middle(system: Stack, device: str, mate: str) -> 
     system.apply(assignment("hung", domain="hung", address=device, managed=False))
     try:
         lab.run(f"{wait_for_record}; kill -STOP $(pidof libvirtd)", timeout=60)
-        system.wait_condition("hung", "Ready", "False", "LibvirtUnavailable")
+        # keepalive ends the connection, and with it the call; now and then libvirt leaves the call, until its deadline
+        system.wait("why", lambda: system.condition("hung").get("reason") in HANGS, seconds=240)
         assert lab.run("ls /var/lib/hostdev-operator/assignments").stdout != ""
     finally:
         lab.run("kill -CONT $(pidof libvirtd)")
@@ -90,7 +94,7 @@ def test_api_server_goes_away_and_comes_back(system: Stack, device: str, mate: s
     for name in ("before", "meanwhile"):
         define(lab, name, guest_xml(name))
         system.wait_guest_listed(name)
-    system.apply(assignment("before", domain="before", address=device))
+    system.apply(assignment("before", domain="before", address=device, driftPolicy="Correct"))
     system.wait_condition("before", "Ready", "True")
     system.plane.stop_apiserver()
     try:

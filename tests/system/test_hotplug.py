@@ -114,7 +114,7 @@ def test_the_whole_group_goes_into_a_running_guest_and_out_again(
 def test_taken_out_by_hand_it_is_plugged_in_again(system: Stack, device: str) -> None:
     lab = system.lab
     start(system, "touched")
-    system.apply(assignment("touched", domain="touched", address=device))
+    system.apply(assignment("touched", domain="touched", address=device, driftPolicy="Correct"))
     system.wait_condition("touched", "Attached", "True")
     (hostdev,) = re.findall("<hostdev.*?</hostdev>", live_xml(system, "touched"), re.DOTALL)
     lab.write("/tmp/hostdev.xml", hostdev)

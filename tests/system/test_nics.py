@@ -274,7 +274,8 @@ def test_a_nic_of_a_network_that_was_undefined_by_hand(system: Stack, second: Pf
     """While the agent is held up, so that it finds the pool without its network, and an assignment that wants it."""
     lab = system.lab
     define_guest(system, "robbed")
-    system.apply(pool("robbed", second.netdev, 2, linkUp=True, network={"portgroups": GROUPS}))
+    network = {"portgroups": GROUPS}
+    system.apply(pool("robbed", second.netdev, 2, linkUp=True, driftPolicy="Correct", network=network))
     pool_condition(system, f"robbed.{NODE}", "True")
     assert system.agent is not None
     system.agent.kill(19)  # SIGSTOP

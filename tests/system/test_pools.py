@@ -95,11 +95,14 @@ def test_a_number_of_vfs_is_never_changed_while_one_is_in_use(system: Stack, pf:
     assert pf.num_vfs == 4
 
 
-def test_what_is_undone_by_hand_is_done_again(system: Stack, pf: PfView) -> None:
+def test_what_is_undone_by_hand_is_told_and_done_again_if_that_is_asked_for(system: Stack, pf: PfView) -> None:
     lab = system.lab
     system.apply(pool("kept", pf.netdev, 2, linkUp=True))
     wait_pool(system, "kept")
     lab.virsh("net-destroy", "kept")
+    assert "start libvirt network kept" in wait_pool(system, "kept", "False", "Drifted")
+    assert "kept" not in lab.virsh("net-list")
+    system.patch("kept", {"spec": {"driftPolicy": "Correct"}}, kind="vfpool")
     system.wait("the network to be active", lambda: "kept" in lab.virsh("net-list"))
     lab.virsh("net-destroy", "kept")
     lab.run(["sh", "-c", f"echo 0 > {pf.folder}/sriov_numvfs"])

@@ -16,3 +16,8 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that only grow."""
         return time.monotonic()
+
+
+def seconds_of_life() -> float:
+    """Seconds that only grow, also while the machine sleeps (CLOCK_BOOTTIME): for a lease that others see run out."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

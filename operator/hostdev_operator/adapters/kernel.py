@@ -63,7 +63,14 @@ class Kernel:
             interrupt_remapping=self._interrupt_remapping(),
             unsafe_interrupts=unsafe.exists() and unsafe.read_text().strip() == "Y",
             vfio=(sys / "bus/pci/drivers/vfio-pci").is_dir(),
+            boot_id=self._boot_id(),
         )
+
+    def _boot_id(self) -> str:
+        try:
+            return (self._root / "proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            return ""
 
     def _interrupt_remapping(self) -> bool | None:
         """On x86 remapped interrupts have chips named IR-... (arch/x86, irq_remapping); None elsewhere."""

@@ -6,27 +6,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import httpx2
-from lightkube import ApiError, AsyncClient, KubeConfig
-from lightkube.config.client_adapter import verify_cluster
-from lightkube.config.kubeconfig import SingleConfig
-from lightkube.config.models import User
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.types import PatchType
 
 from ..api import API_VERSION, GROUP, VERSION
 from ..ports import Body, ClusterError
+from .kube_client import NOT_FOUND, answer, body_of, client
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-_NOT_FOUND = 404
-#: The API server itself closes connections that are idle for 90 s.
-_KEPT_SECONDS = 60.0
 _NOTE_LIMIT = 1024
 _ALL_NAMESPACES = "*"
 #: Where events about objects without a namespace go (the API server takes no other for them).
@@ -47,12 +39,6 @@ _NODE_FIELDS = {"DeviceAssignment": "status.nodeName", "NodeVFPool": "spec.nodeN
 _Event: Any = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
 
 
-def _transport(config: SingleConfig) -> httpx2.AsyncHTTPTransport:
-    """As lightkube makes it, but for connections that outlive a pause: a TLS handshake costs more than a request."""
-    verify = verify_cluster(config.cluster, config.user or User(), config.abs_file)
-    return httpx2.AsyncHTTPTransport(verify=verify, limits=httpx2.Limits(keepalive_expiry=_KEPT_SECONDS))
-
-
 class KubeCluster:
     """Talks to the API server that KUBECONFIG or the pod's service account names.
 
@@ -60,20 +46,16 @@ class KubeCluster:
     """
 
     def __init__(self, component: str, instance: str) -> None:
-        config = KubeConfig.from_env().get()
-        if config is None:
-            raise ClusterError(0, "neither KUBECONFIG nor a pod's service account names an API server")
-        # of its overloads none fits a kind that is chosen at run time
-        self._client: Any = AsyncClient(config, transport=_transport(config), field_manager=component)
+        self._client = client(component)
         self._component = component
         self._instance = instance
 
     async def get(self, kind: str, name: str, namespace: str | None = None) -> Body | None:
         """One object."""
         try:
-            return _body(await _answer(self._client.get(_KINDS[kind], name, **_where(kind, namespace))))
+            return body_of(await answer(self._client.get(_KINDS[kind], name, **_where(kind, namespace))))
         except ClusterError as error:
-            if error.code == _NOT_FOUND:
+            if error.code == NOT_FOUND:
                 return None
             raise
 
@@ -83,15 +65,15 @@ class KubeCluster:
 
         async def collect() -> list[Body]:
             found = self._client.list(_KINDS[kind], fields=fields, **_where(kind, _ALL_NAMESPACES))
-            return [{"kind": kind, **_body(item)} async for item in found]  # of Nodes the server leaves it out
+            return [{"kind": kind, **body_of(item)} async for item in found]  # of Nodes the server leaves it out
 
-        return await _answer(collect())
+        return await answer(collect())
 
     async def create(self, body: Body) -> Body:
         """As it is."""
         kind = body["kind"]
         resource = _KINDS[kind](body)
-        return _body(await _answer(self._client.create(resource, **_where(kind, body["metadata"].get("namespace")))))
+        return body_of(await answer(self._client.create(resource, **_where(kind, body["metadata"].get("namespace")))))
 
     async def replace(self, body: Body) -> Body:
         """A JSON patch of whole fields: what others have added to spec goes, which server-side apply would leave.
@@ -105,24 +87,24 @@ class KubeCluster:
         call = self._client.patch(
             _KINDS[body["kind"]], meta["name"], patch, patch_type=PatchType.JSON, **_where_is(body)
         )
-        return _body(await _answer(call))
+        return body_of(await answer(call))
 
     async def delete(self, body: Body) -> None:
         """With preconditions, which the server compares in the same transaction."""
         try:
-            await _answer(self._delete(body))
+            await answer(self._delete(body))
         except ClusterError as error:
-            if error.code != _NOT_FOUND:
+            if error.code != NOT_FOUND:
                 raise
 
     async def _delete(self, body: Body) -> None:
         """Lightkube's own delete sends no DeleteOptions: this is what it does, with them."""
         meta = body["metadata"]
-        client = self._client._client  # noqa: SLF001 - the part of lightkube that makes requests
-        request = client.prepare_request("delete", _KINDS[body["kind"]], name=meta["name"], **_where_is(body))
+        http = self._client._client  # noqa: SLF001 - the part of lightkube that makes requests
+        request = http.prepare_request("delete", _KINDS[body["kind"]], name=meta["name"], **_where_is(body))
         preconditions = {name: meta[name] for name in ("uid", "resourceVersion")}
         request.data = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        client.handle_response("delete", await client.send(client.build_adapter_request(request)), request)
+        http.handle_response("delete", await http.send(http.build_adapter_request(request)), request)
 
     async def apply_status(self, body: Body, status: Body, manager: str) -> Body:
         """The resource version in the manifest makes it a conflict if anything has changed since.
@@ -136,8 +118,8 @@ class KubeCluster:
             "metadata": {k: meta[k] for k in ("name", "namespace", "resourceVersion") if k in meta},
             "status": status,
         }
-        return _body(
-            await _answer(
+        return body_of(
+            await answer(
                 self._client.patch(
                     _KINDS[body["kind"]].Status,
                     meta["name"],
@@ -164,9 +146,9 @@ class KubeCluster:
         patch = {"metadata": {"resourceVersion": meta["resourceVersion"], **metadata}, **rest}
         call = self._client.patch(resource, meta["name"], patch, patch_type=PatchType.MERGE, **_where_is(body))
         try:
-            return _body(await _answer(call))
+            return body_of(await answer(call))
         except ClusterError as error:
-            if error.code == _NOT_FOUND:
+            if error.code == NOT_FOUND:
                 return None
             raise
 
@@ -191,7 +173,7 @@ class KubeCluster:
             "regarding": regarding,
         }
         try:
-            await _answer(self._client.create(_Event(event), namespace=namespace))
+            await answer(self._client.create(_Event(event), namespace=namespace))
         except ClusterError as error:
             log.warning("event %s for %s was not written: %s", reason, meta["name"], error)
 
@@ -203,19 +185,3 @@ def _where(kind: str, namespace: str | None) -> dict[str, str | None]:
 
 def _where_is(body: Body) -> dict[str, str | None]:
     return _where(body["kind"], body["metadata"].get("namespace"))
-
-
-async def _answer(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except ApiError as error:
-        raise ClusterError(int(error.response.status_code), str(error)) from error
-    except httpx2.HTTPStatusError as error:
-        raise ClusterError(int(error.response.status_code), str(error)) from error
-    except httpx2.HTTPError as error:
-        raise ClusterError(0, f"the API server does not answer: {error!r}") from error
-
-
-def _body(resource: object) -> Body:
-    """Lightkube's generic resources are dicts."""
-    return dict(cast("Body", resource))

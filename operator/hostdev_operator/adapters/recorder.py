@@ -312,4 +312,5 @@ _PROC = {
     "proc/1/net/route": _whole,
     "proc/interrupts": _without_counts,
     "proc/swaps": _without_use,
+    "proc/sys/kernel/random/boot_id": _whole,
 }

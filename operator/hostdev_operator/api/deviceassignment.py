@@ -17,6 +17,7 @@ from .common import (
     Uuid,
     rules,
 )
+from .drift import DriftPolicy, GuestSettledStatus
 from .network import NetworkSettings, NicStatus, VfConfigStatus
 from .plan import Approval, PlanHash, PlanStatus
 from .source import Source
@@ -127,6 +128,13 @@ class DeviceAssignmentSpec(Model):
     )
     approved_plan: PlanHash | None = Field(
         default=None, description="Manual: the hash of the plan that may be carried out (status.plan.hash)."
+    )
+    drift_policy: DriftPolicy = Field(
+        default="Report",
+        description="What becomes of what somebody else changes by hand once all stands as asked: drivers, the guest's"
+        " XML, a device that is taken out of the running guest. Report: Ready is False with reason Drifted, and nothing"
+        " is changed. Correct: it is put right again, after growing delays if it is changed again and again; nothing is"
+        " taken from a running guest for it. What reboots and restarts of the guest change is put right by both.",
     )
 
 
@@ -267,6 +275,9 @@ class DeviceAssignmentStatus(Model):
     plan: PlanStatus | None = Field(
         default=None, description="The plan that waits for approval; else the last one that had anything to do."
     )
+    settled: GuestSettledStatus | None = Field(
+        default=None, description="What stood when nothing was left to do; absent while it has never been so."
+    )
     conditions: Conditions = Field(
         default=(),
         description="Accepted: bound to a node. Planned: all checks passed. GroupReady: the whole IOMMU group is"
@@ -332,8 +343,8 @@ class DeviceAssignment(Model):
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach, detach, network, adopt, releasePolicy, approval and approvedPlan"
-                " can be changed: delete it and make a new one",
+                "of a bound assignment only attach, detach, network, adopt, releasePolicy, approval, approvedPlan"
+                " and driftPolicy can be changed: delete it and make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .common import AddressText, Conditions, DriverName, GuestName, Model, Uuid, rules
+from .common import AddressText, Conditions, DriverName, GuestName, Model, PoolName, Uuid, rules
 from .plan import Approval
 
 Uid = Annotated[str, Field(min_length=1, max_length=64)]
@@ -168,17 +168,22 @@ class GuestEntry(Model):
 
 
 class OrphanEntry(Model):
-    """What a DeviceAssignment has left that is gone from the API without a release; nothing is done by itself."""
+    """What an object has left that is gone from the API without a release; nothing is done by itself."""
 
-    uid: Annotated[str, Field(max_length=64)] = Field(description="UID of the assignment that is gone.")
+    uid: Annotated[str, Field(max_length=64)] = Field(
+        description="UID of the DeviceAssignment, or of the NodeVFPool, that is gone."
+    )
     assignment: Annotated[str, Field(max_length=320)] | None = Field(
         default=None,
-        description="Its namespace/name; absent for a NIC of a pool, of which only the alias in the guest's XML tells.",
+        description="The assignment's namespace/name; absent for a pool, and for a NIC of a pool, of which only the"
+        " alias in the guest's XML tells.",
     )
+    pool: PoolName | None = Field(default=None, description="The pool's name; absent for an assignment.")
     guest: GuestName | None = Field(default=None, description="The guest that it is for; absent for a reservation.")
     address: AddressText | None = Field(
         default=None,
-        description="The device that is still claimed; of a NIC of a pool the VF that the running guest has.",
+        description="The device that is still claimed; of a pool its PF; of a NIC of a pool the VF that the running"
+        " guest has.",
     )
     message: Annotated[str, Field(max_length=1024)] | None = Field(
         default=None, description="What its release (spec.releaseOrphans) waits for; absent if none was asked for."
@@ -207,7 +212,8 @@ class DeviceHostStatus(Model):
     )
     orphans: Annotated[tuple[OrphanEntry, ...], Field(max_length=1024)] = Field(
         default=(),
-        description="What assignments have left that are gone from the API: claimed devices, and NICs of pools.",
+        description="What assignments and pools have left that are gone from the API: claimed devices, NICs of pools,"
+        " and VFs with their network.",
     )
 
 

@@ -20,6 +20,7 @@ from .common import (
     rules,
 )
 from .deviceassignment import IdentityStatus
+from .drift import DriftPolicy, PoolSettledStatus
 from .network import (
     MacAddress,
     NetdevName,
@@ -156,6 +157,13 @@ class NodePoolSettings(Model):
         default="Automatic",
         description="Manual: on each node nothing is begun before its plan is approved (approvedPlans of the VFPool). A"
         " deletion needs no approval. Automatic gives way to Manual in spec.approval of the DeviceHost.",
+    )
+    drift_policy: DriftPolicy = Field(
+        default="Report",
+        description="What becomes of what somebody else changes by hand once all stands as asked: number of VFs, host"
+        " driver probing, link, network. Report: Ready is False with reason Drifted, and nothing is changed. Correct:"
+        " it is put right, under the same checks as any change, after growing delays if it is changed again and again."
+        " What reboots change, and settings of VFs that guests leave behind, is put right by both.",
     )
 
 
@@ -306,6 +314,9 @@ class NodeVFPoolStatus(Model):
     record: PoolRecordStatus | None = Field(default=None, description="What the agent remembers for giving it back.")
     plan: PlanStatus | None = Field(
         default=None, description="The plan that waits for approval; else the last one that had anything to do."
+    )
+    settled: PoolSettledStatus | None = Field(
+        default=None, description="What stood when nothing was left to do; absent while it has never been so."
     )
     conditions: Conditions = Field(
         default=(),

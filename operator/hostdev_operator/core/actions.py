@@ -235,6 +235,17 @@ Action = (
 )
 
 
+#: What gives a running guest something; a NIC of a pool gets any VF.
+PLUGS: tuple[type[Action], ...] = (PlugHostdev, PlugInterface)
+#: What takes it from the guest again.
+UNPLUGS: tuple[type[Action], ...] = (UnplugHostdev, UnplugInterface)
+
+
+def plugged(actions: Iterable[Action]) -> frozenset[PciAddress]:
+    """The devices that actions plug in."""
+    return frozenset(a.hostdev.address for a in actions if isinstance(a, PlugHostdev))
+
+
 def touched(actions: Iterable[Action]) -> frozenset[PciAddress]:
     """The devices that actions change, or change something of; which VF libvirt takes for a NIC is not among them."""
     found = set[PciAddress]()

@@ -1,9 +1,10 @@
-"""Whether a plan may begin: spec.approval Manual, and what was approved."""
+"""Whether a plan may begin: spec.approval Manual and what was approved, spec.driftPolicy and what has drifted."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from ..api.plan import ApprovedPlan, PlanAction, PlanStatus
@@ -14,11 +15,20 @@ from .intent import Wish
 from .model import Observation
 from .pool import PoolWish
 from .pool_use import listed
-from .settings import MANUAL
+from .settings import CORRECT, MANUAL
 
 FORMAT = 1
 
 _TEXT = 1024
+
+
+class Drift(Enum):
+    """Whether a plan puts right what somebody else has changed."""
+
+    NONE = auto()
+    THERE = auto()
+    #: All that is left to do takes something from a running guest.
+    OF_RUNNING_GUEST = auto()
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,9 @@ class Asked:
     """Whose plan it is, and what was said about it.
 
     ``node``: where it is carried out. ``manual``: it needs approval, ``by_host`` since the DeviceHost says so.
-    ``approved``: the hash in spec. ``shown``: status.plan as it is. ``patch``: the kubectl command that approves,
-    where HASH stands for the hash.
+    ``corrects``: spec.driftPolicy is Correct. ``approved``: the hash in spec. ``shown``: status.plan as it is.
+    ``patch``: the kubectl command that changes spec, without its last argument, and ``approval`` that argument where it
+    approves, HASH standing for the hash.
     """
 
     uid: str
@@ -74,18 +85,28 @@ class Asked:
     node: str
     manual: bool
     by_host: bool
+    corrects: bool
     approved: str | None
     shown: PlanStatus | None
     patch: str
+    approval: str
+
+    def approving(self, plan: str) -> str:
+        """The command that approves the plan of this hash."""
+        return f"{self.patch} {self.approval.replace('HASH', plan)}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The plan as status shows it; ``waits``: the refusal, if it may not begin; ``begin``: to be recorded first."""
+    """The plan as status shows it; ``waits``: the refusal, if it may not begin; ``begin``: to be recorded first.
+
+    ``corrects``: it puts right what somebody else has changed, and may begin.
+    """
 
     plan: PlanStatus
     waits: Refusal | None = None
     begin: Approval | None = None
+    corrects: bool = False
 
 
 def asked_by(wish: Wish, node: str, shown: PlanStatus | None, host: Observation) -> Asked:
@@ -97,9 +118,11 @@ def asked_by(wish: Wish, node: str, shown: PlanStatus | None, host: Observation)
         node,
         host.settings.manual or wish.spec.approval == MANUAL,
         host.settings.manual,
+        wish.spec.drift_policy == CORRECT,
         wish.spec.approved_plan,
         shown,
-        patch + ' \'{"spec":{"approvedPlan":"HASH"}}\'',
+        patch,
+        '\'{"spec":{"approvedPlan":"HASH"}}\'',
     )
 
 
@@ -113,27 +136,46 @@ def asked_by_pool(wish: PoolWish, shown: PlanStatus | None, host: Observation) -
         node,
         host.settings.manual or wish.spec.approval == MANUAL,
         host.settings.manual,
+        wish.spec.drift_policy == CORRECT,
         wish.spec.approved_plan,
         shown,
-        patch + f' \'{{"spec":{{"approvedPlans":{{"{node}":"HASH"}}}}}}\'',
+        patch,
+        f'\'{{"spec":{{"approvedPlans":{{"{node}":"HASH"}}}}}}\'',
     )
 
 
-def judge(asked: Asked, plan: Described, known: Approval | None) -> Verdict:
+def judge(asked: Asked, plan: Described, known: Approval | None, drift: Drift = Drift.NONE) -> Verdict:
     """Whether the plan may begin; ``known`` is what the journal has.
 
     What is left of a plan that was approved goes on, whatever is approved by now. What changes our own notes alone
-    needs no approval.
+    needs no approval. Who approves a plan has read it, so it begins even if it puts right what has drifted.
     """
     number = known.number if known else 0
     shown = PlanStatus(hash=plan.hash(asked.node, number), actions=plan.actions())
-    if not asked.manual or plan.keys <= set(known.left if known else ()):
+    if plan.keys <= set(known.left if known else ()):
         return Verdict(shown)
-    if asked.approved == shown.hash:
-        return Verdict(shown, begin=Approval(asked.uid, asked.owner, shown.hash, tuple(sorted(plan.keys)), number))
-    before = _approved(asked)
-    shown = shown.model_copy(update={"approved": before})
+    if asked.manual and asked.approved == shown.hash:
+        begin = Approval(asked.uid, asked.owner, shown.hash, tuple(sorted(plan.keys)), number)
+        return Verdict(shown, begin=begin, corrects=drift is not Drift.NONE)
+    reported = drift is Drift.OF_RUNNING_GUEST or (drift is Drift.THERE and not asked.corrects)
+    if not asked.manual and not reported:
+        return Verdict(shown, corrects=drift is not Drift.NONE)
+    if asked.manual:
+        shown = shown.model_copy(update={"approved": _approved(asked)})
+    if reported:
+        return Verdict(shown, Refusal(reasons.DRIFTED, _drifted(asked, plan, shown, drift)))
     return Verdict(shown, Refusal(reasons.AWAITING_APPROVAL, _message(asked, plan, shown)))
+
+
+def _drifted(asked: Asked, plan: Described, shown: PlanStatus, drift: Drift) -> str:
+    text = f"{asked.owner} stood as asked, and somebody else has changed it since; what puts it right: {plan.in_short}"
+    if asked.corrects:
+        then = "driftPolicy Correct takes nothing from a running guest: shut the guest down and start it"
+    else:
+        then = f'{asked.patch} \'{{"spec":{{"driftPolicy":"Correct"}}}}\' has it done'
+        if drift is Drift.OF_RUNNING_GUEST:
+            then = f"it takes something from a running guest: shut the guest down and start it, after {then}"
+    return f"{text}; {then}" + (f"; so does approving it: {asked.approving(shown.hash)}" if asked.manual else "")
 
 
 def _approved(asked: Asked) -> ApprovedPlan | None:
@@ -157,7 +199,7 @@ def _message(asked: Asked, plan: Described, shown: PlanStatus) -> str:
     who = f"DeviceHost {asked.node} has spec.approval Manual: " if asked.by_host else ""
     text = (
         f"{who}plan {shown.hash} ({count}, see status.plan; the first: {plan.steps[0].full_summary}) waits for"
-        f" approval: {asked.patch.replace('HASH', shown.hash)}"
+        f" approval: {asked.approving(shown.hash)}"
     )
     return text if asked.approved is None else f"{text}; {_difference(asked.approved, shown)}"
 

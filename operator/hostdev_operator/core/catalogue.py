@@ -106,18 +106,18 @@ In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME
   ([PoolInUse](#poolinuse), [VFsInUse](#vfsinuse)).
 - **Stop all changes on a node:** `kubectl patch devicehost NODE --type merge -p '{"spec":{"paused":true}}'`. Guests
   keep what they have.
-- **An orphan** (DeviceHost, `status.orphans`): its assignment is gone from the API without a release, as after an etcd
-  restore. Its group stays claimed; a NIC of a pool stays in its guest. If the assignment shall not come back, release
-  the orphan:
+- **An orphan** (DeviceHost, `status.orphans`): its object is gone from the API without a release, as after an etcd
+  restore. A claimed group stays claimed, a NIC of a pool stays in its guest, VFs and network of a pool stay as they
+  are. If the object shall not come back, release the orphan:
   `kubectl patch devicehost NODE --type merge -p '{"spec":{"releaseOrphans":["<uid>"]}}'`
   The list replaces the one before. The orphan's `message` says what the release waits for; when it is done, the
   orphan is no longer listed. By hand, if the agent cannot do it: stop the agent; remove each hostdev and interface
   whose alias begins with `ua-hostdev-<uid>` from the guest's XML; `virsh nodedev-reattach` each member that the record
   `assignments/<uid>.json` in the state directory, if there is one, lists with a driver; delete that file; start the
   agent.
-- **The node is gone for good.** Nobody is left to release. Remove the finalizer `hostdev.dev/release` by hand
-  (`kubectl edit deviceassignment NAME`), only if the node cannot come back with the guest running. The API server
-  lets only those do it who may write status in all namespaces, such as a cluster administrator.
+- **The node is gone for good** ([NodeGone](#nodegone)). Nobody is left to release. When its Node object is deleted,
+  and only if its host is off for good: `kubectl annotate --overwrite devicehost NODE
+  hostdev.dev/node-gone=$(date -u +%FT%TZ)`. [controller.md](controller.md) says what that does.
 """
 
 

@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from ..api.plan import MOST_ACTIONS, Disruption, PlanAction
 from .pci import PciAddress
+from .pool_use import listed
 
 _HASH, _TEXT = 32, 1024
 
@@ -65,6 +66,11 @@ class Described:
     def keys(self) -> frozenset[str]:
         """What all of it does."""
         return frozenset(key for step in self.steps for key in step.keys)
+
+    @property
+    def in_short(self) -> str:
+        """Its first actions, in one line."""
+        return listed([step.full_summary for step in self.steps])
 
     def hash(self, node: str, number: int) -> str:
         """Stable against all but what is done, to which device, and what is there before.

@@ -64,6 +64,7 @@ def host_status(
             OrphanEntry(
                 uid=o.uid,
                 assignment=o.record.owner if o.record else None,
+                pool=o.pool.name if o.pool else None,
                 guest=o.guest,
                 address=str(o.address) if o.address else None,
                 message=_cut(waits.get(o.uid)),

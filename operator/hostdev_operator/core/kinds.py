@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..api.deviceassignment import DeviceAssignmentStatus
+from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
+from ..api.drift import GuestSettledStatus
 from .assignment_status import Outcome, assignment_status
+from .drift import device_standing, nic_standing
 from .intent import Goal, Intent, NicIntent, Wish
 from .model import Observation
 from .nic_plan import decide_nic, nic_inputs, nic_withdrawal
@@ -32,7 +34,7 @@ class Kind(Generic[G]):
     XML, since its next start would do harm. ``inputs``: all that this depends on. ``is_half_done``:
     whether it was begun and the guest has nothing of it, so that a refusal undoes it (the plugs of this very run do not
     count). ``locks``: the names of what must not be changed by anybody else meanwhile, beside the guest. ``status``:
-    the agent's part of the status.
+    the agent's part of the status. ``standing``: what is told of it when nothing is left to do.
     """
 
     decide: Callable[[Wish, Observation], Decision[G]]
@@ -41,6 +43,7 @@ class Kind(Generic[G]):
     is_half_done: Callable[[G, Observation, frozenset[PciAddress]], bool]
     locks: Callable[[G, Observation], frozenset[str]]
     status: Callable[[Wish, G | None, Observation, Outcome], DeviceAssignmentStatus]
+    standing: Callable[[G, DeviceAssignmentSpec, Observation], GuestSettledStatus | None]
 
 
 def kind_of(wish: Wish) -> Kind[Any]:
@@ -102,5 +105,7 @@ def _recorded(wish: Wish, host: Observation) -> Intent | None:
     return wish.intent(record.address)
 
 
-DEVICE: Kind[Intent] = Kind(decide, _device_withdrawal, inputs, is_half_done, _device_locks, _device_status)
-POOL_NIC: Kind[NicIntent] = Kind(decide_nic, nic_withdrawal, nic_inputs, _never, _nic_locks, nic_status)
+DEVICE: Kind[Intent] = Kind(
+    decide, _device_withdrawal, inputs, is_half_done, _device_locks, _device_status, device_standing
+)
+POOL_NIC: Kind[NicIntent] = Kind(decide_nic, nic_withdrawal, nic_inputs, _never, _nic_locks, nic_status, nic_standing)

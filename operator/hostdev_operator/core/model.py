@@ -174,12 +174,16 @@ class Pool:
 
 @dataclass(frozen=True)
 class Platform:
-    """What the host can do. ``interrupt_remapping`` is None where it cannot be told."""
+    """What the host can do. ``interrupt_remapping`` is None where it cannot be told.
+
+    ``boot_id`` tells one boot from another; empty where the host does not say it.
+    """
 
     iommu: bool
     interrupt_remapping: bool | None
     unsafe_interrupts: bool
     vfio: bool
+    boot_id: str = ""
 
 
 @dataclass(frozen=True)

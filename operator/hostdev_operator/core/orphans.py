@@ -1,4 +1,4 @@
-"""Orphans: what an assignment has left on this host that is gone from the API without a release."""
+"""Orphans: what assignments and pools have left on this host that are gone from the API without a release."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .intent import ALIAS_PREFIX
 from .model import Guest, Nic, Observation
 from .pci import PciAddress
+from .pool import PoolRecord
 from .record import Record
 
 # Kubernetes' UIDs are RFC 4122 UUIDs. Anybody may write an alias: what is none of ours must not get into the status.
@@ -16,16 +17,21 @@ _NIC_ALIAS = re.compile(re.escape(ALIAS_PREFIX) + r"([0-9a-f]{8}(?:-[0-9a-f]{4})
 
 @dataclass(frozen=True)
 class Orphan:
-    """A record; or NICs of a pool, which have none: their alias in the XML of ``guests`` tells whose they were."""
+    """A record, of an assignment or of a pool; or NICs of a pool, which have none.
+
+    Their alias in the XML of ``guests`` tells whose they were.
+    """
 
     uid: str
     record: Record | None = None
     guests: tuple[Guest, ...] = ()
+    pool: PoolRecord | None = None
 
     @property
     def owner(self) -> str:
         """How messages name it: the assignment as namespace/name, if that is known."""
-        return self.record.owner if self.record else f"assignment {self.uid}"
+        known = self.record or self.pool
+        return known.owner if known else f"assignment {self.uid}"
 
     @property
     def guest(self) -> str | None:
@@ -36,16 +42,20 @@ class Orphan:
 
     @property
     def address(self) -> PciAddress | None:
-        """The device that is claimed, or the VF that the running guest has."""
+        """The device that is claimed, the pool's PF, or the VF that the running guest has."""
         if self.record:
             return self.record.address
+        if self.pool:
+            return self.pool.pf
         nics = (nic for guest in self.guests for nic in (*guest.live_nics, *guest.nics) if _uid(nic) == self.uid)
         return next((nic.address for nic in nics if nic.address), None)
 
 
 def recorded_orphans(host: Observation, alive: frozenset[str]) -> tuple[Orphan, ...]:
-    """Records of assignments that are not ``alive`` on this node."""
-    return tuple(Orphan(uid, record) for uid, record in sorted(host.records.items()) if uid not in alive)
+    """Records of assignments and pools that are not ``alive`` on this node."""
+    records = (Orphan(uid, record) for uid, record in sorted(host.records.items()) if uid not in alive)
+    pools = (Orphan(uid, pool=record) for uid, record in sorted(host.pool_records.items()) if uid not in alive)
+    return (*records, *pools)
 
 
 def foreign_nics(host: Observation, alive: frozenset[str]) -> tuple[Orphan, ...]:

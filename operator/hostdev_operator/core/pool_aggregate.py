@@ -69,14 +69,14 @@ def _row(node: str, found: NodePool | None, nodes: Nodes) -> _Row:
         )
     if found is None:
         return _Row(node, PENDING, "its NodeVFPool is about to be made")
+    if node in nodes.missing:
+        return _Row(node, reasons.NODE_GONE.name, nodes.missing[node])
     ready = found.ready
     if ready is None or ready.observed_generation not in (None, found.generation):
         return _Row(node, PENDING, "its agent has not told yet what became of the newest wish")
     if ready.status != "True":
         return _Row(node, ready.reason, ready.message)
-    if found.deleting:
-        return _Row(node, PENDING, "its NodeVFPool is being deleted")
-    return _Row(node)
+    return _Row(node, PENDING, "its NodeVFPool is being deleted") if found.deleting else _Row(node)
 
 
 def _ready(pool: Pool, rows: list[_Row]) -> Condition:

@@ -64,16 +64,25 @@ class NodePool:
 
 @dataclass(frozen=True)
 class Nodes:
-    """The cluster's nodes: those with an agent, which are those with a DeviceHost, and the labels of the known ones."""
+    """The cluster's nodes: those with an agent, which are those with a DeviceHost, and the labels of the known ones.
+
+    ``gone``: those that are gone for good, none of which are in ``agents``. ``overdue``: those of which nothing was
+    heard for very long (core/gone.py). ``missing``: what is to be said of those without a Node object.
+    """
 
     agents: frozenset[str] = frozenset()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    overdue: frozenset[str] = frozenset()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def selects(self, selector: Mapping[str, str], node: str) -> bool | None:
         """Whether the node has the pool; None if its agent or its labels are not there to tell.
 
         A node whose DeviceHost or Node object is away, perhaps for a moment, is no reason to give its VFs back.
         """
+        if node in self.gone:
+            return False
         labels = self.labels.get(node)
         if selector and labels is not None and any(labels.get(key) != value for key, value in selector.items()):
             return False
@@ -169,7 +178,7 @@ def _step(pool: Pool | None, found: NodePool, nodes: Nodes) -> Step | None:
     if found.deleting:
         ours = POOL_FINALIZER in found.finalizers
         rest = tuple(f for f in found.finalizers if f != POOL_FINALIZER)
-        return LetGo(found.uid, rest) if ours and not found.held else None
+        return LetGo(found.uid, rest) if ours and (not found.held or _is_lost(found, nodes)) else None
     if pool is None or pool.deleting or found.spec is None:
         return Remove(found.uid)
     node = found.spec.node_name
@@ -182,6 +191,14 @@ def _step(pool: Pool | None, found: NodePool, nodes: Nodes) -> Step | None:
     if _is_as(found.spec, pool) and found.owner == pool.uid and POOL_FINALIZER in found.finalizers:
         return None
     return Correct(found.uid, manifest(pool, node))
+
+
+def _is_lost(found: NodePool, nodes: Nodes) -> bool:
+    """Whether nobody is left to give it back. An overdue agent that has answered the deletion was there then."""
+    if found.spec is None or found.spec.node_name in nodes.gone:
+        return found.spec is not None
+    answered = found.ready is not None and found.ready.observed_generation == found.generation
+    return found.spec.node_name in nodes.overdue and not answered
 
 
 def _policy(pool: Pool | None, found: NodePool) -> Correct | None:

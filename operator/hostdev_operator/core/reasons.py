@@ -78,6 +78,12 @@ NODE_NOT_FOUND = _row("NodeNotFound", Retry.ON_EVENT,
     "No agent reports the node that the object names.",
     "Compare spec.nodeName with `kubectl get devicehost`. If the node is missing there, look at the agent on that node:"
     " is it running, and what does its log say.")
+NODE_GONE = _row("NodeGone", Retry.ON_EVENT,
+    "The node that the assignment is bound to has no Node object any more, so nobody may be left to give its device"
+    " back.",
+    "If the host runs, nothing is lost: bring its node back (restart the kubelet). If it is off for good, and no guest"
+    " of it runs any more, say so with the command that the message ends with: a deletion goes on then, and the guest"
+    " gets its device where it is defined anew (docs/controller.md).")
 GUEST_NOT_FOUND = _row("GuestNotFound", Retry.ON_EVENT,
     "No node (or not the named one) has the guest.",
     "Compare spec.domain with `virsh list --all`, and with status.guests of the DeviceHost. Define the guest (`virsh"
@@ -372,10 +378,18 @@ AWAITING_APPROVAL = _row("AwaitingApproval", Retry.ON_EVENT,
     "Read status.plan: each action with its device, before and after, and what it interrupts. The message has the"
     " `kubectl patch` that approves just this plan, and what differs from a plan that was approved before. To approve"
     " nothing, delete the object. docs/approval.md has the rest.")
-UNPLUGGED_OUTSIDE = _row("UnpluggedOutside", Retry.BACKOFF,
-    "Somebody else has taken the device out of the running guest; it is plugged in again after a growing delay.",
-    "Find who did it: `journalctl -u libvirtd`, the shell histories, or the guest itself (an ejected device). If it"
-    " shall stay out, set spec.attach to NextBoot, or delete the assignment.")
+DRIFTED = _row("Drifted", Retry.ON_EVENT,
+    "All stood as asked, and somebody else has changed it since. spec.driftPolicy is Report, or putting it right would"
+    " take something from a running guest.",
+    "The message says what would put it right; status.plan has each action with before and after. Find who changed it"
+    " (`journalctl -u libvirtd`, the shell histories; a guest can eject a device itself). To have it put right set"
+    " spec.driftPolicy to Correct, for good or for a moment; to keep the change, ask for it in spec, or delete the"
+    " object with releasePolicy Keep. docs/drift.md has the rest.")
+DRIFTS_AGAIN = _row("DriftsAgain", Retry.BACKOFF,
+    "spec.driftPolicy is Correct, and what was put right is changed again and again.",
+    "Find who changes it: `journalctl -u libvirtd`, another tool that manages guests, networks or drivers, a script in"
+    " cron, the guest itself (an ejected device). It is put right after growing delays, of five minutes at most. To"
+    " leave it as it is set spec.driftPolicy to Report.")
 GUEST_RUNNING = _row("GuestRunning", Retry.ON_EVENT,
     "A running guest holds the device; it is given back when the guest is off.",
     "Shut the guest off (`virsh shutdown NAME`). To take the device out of the running guest: `kubectl patch"

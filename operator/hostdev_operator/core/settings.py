@@ -12,6 +12,8 @@ from .pci import PciAddress
 
 #: Of spec.approval.
 MANUAL = "Manual"
+#: spec.driftPolicy.
+CORRECT = "Correct"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..api.plan import PlanStatus
+from ..api.deviceassignment import DeviceAssignmentStatus
+from ..api.vfpool import NodeVFPoolStatus
 from ..core.approval import (
     Approval,
+    Drift,
     Verdict,
     after_doing,
     asked_by,
@@ -17,6 +19,7 @@ from ..core.approval import (
 )
 from ..core.checks import Refusal
 from ..core.described import Described
+from ..core.drift import is_drift, is_pool_drift, without_unplugs
 from ..core.errors import HostError
 from ..core.intent import Goal, Wish
 from ..core.kinds import kind_of
@@ -25,6 +28,7 @@ from ..core.plan import Decision, Plan
 from ..core.planned import in_words, pool_in_words
 from ..core.pool import PoolWish
 from ..core.pool_plan import PoolPlan, plan_pool
+from ..core.settings import CORRECT
 from ..ports import ApprovalStore
 
 
@@ -60,22 +64,34 @@ class Approvals:
     def __init__(self, store: ApprovalStore) -> None:
         self._store = store
 
-    def plan(self, wish: Wish, node: str, shown: PlanStatus | None, host: Observation) -> Planned:
-        """What is to be done, and whether it may begin; ``shown`` is status.plan as it is. Changes nothing."""
-        decision: Decision[Goal] = kind_of(wish).decide(wish, host)
+    def plan(self, wish: Wish, node: str, status: DeviceAssignmentStatus, host: Observation) -> Planned:
+        """What is to be done, and whether it may begin; ``status`` is the object's as it is. Changes nothing."""
+        kind = kind_of(wish)
+        decision: Decision[Goal] = kind.decide(wish, host)
         goal, answer = decision.intent, decision.answer
         if goal is None or not isinstance(answer, Plan) or not answer.actions:
             return Planned(decision)
+        guest = host.guest(goal.domain_uuid) if goal.domain_uuid else None
+        drift = Drift.NONE
+        if is_drift(answer, status.settled, kind.standing(goal, wish.spec, host), guest):
+            drift = Drift.THERE
+            rest = without_unplugs(answer)
+            if not in_words(rest, goal, host).keys:
+                drift = Drift.OF_RUNNING_GUEST
+            elif wish.spec.drift_policy == CORRECT:
+                answer = rest
         words = in_words(answer, goal, host)
-        return Planned(decision, judge(asked_by(wish, node, shown, host), words, self._known(wish.uid)))
+        verdict = judge(asked_by(wish, node, status.plan, host), words, self._known(wish.uid), drift)
+        return Planned(Decision(goal, answer), verdict)
 
-    def plan_pool(self, wish: PoolWish, shown: PlanStatus | None, host: Observation) -> PlannedStep:
-        """The same of a pool; a plan that is not approved is a refusal."""
+    def plan_pool(self, wish: PoolWish, status: NodeVFPoolStatus, host: Observation) -> PlannedStep:
+        """The same of a pool; a plan that may not begin is a refusal."""
         answer = plan_pool(wish, host)
         if isinstance(answer, Refusal) or not answer:
             return PlannedStep(answer)
         words = pool_in_words(wish, host, answer)
-        verdict = judge(asked_by_pool(wish, shown, host), words, self._known(wish.uid))
+        drift = Drift.THERE if is_pool_drift(answer, wish, status.settled, host) else Drift.NONE
+        verdict = judge(asked_by_pool(wish, status.plan, host), words, self._known(wish.uid), drift)
         return PlannedStep(verdict.waits or answer, verdict)
 
     def begin(self, verdict: Verdict) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..api.plan import PlanStatus
 from ..core import conditions, reasons
-from ..core.actions import AddHostdev, AddInterface, PlugInterface
+from ..core.actions import PLUGS, PlugInterface, plugged
+from ..core.approval import Verdict
 from ..core.assignment_status import Outcome, old_status_but
 from ..core.checks import Refusal
 from ..core.errors import HostError
@@ -27,11 +28,11 @@ from ..ports import Host
 from .apply import apply
 from .approvals import Approvals, Planned
 from .claim_locks import ClaimLocks, ElsewhereError
+from .corrections import Corrections, corrected
 from .failures import FailureMemory
 from .locks import NamedLocks
 from .looker import Looker
 from .orphans import OrphanReleaser
-from .plugs import PLUGS, PlugMemory, plugged
 from .release import UNANSWERED, Releaser, as_rejected, asks_the_guest, log_plan, plan_of_release
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ class Result:
     """What came out: the status to be written, and whether everything is given back.
 
     ``left``: the guest is gone from this node and nothing of the assignment is here, so it may be bound anew.
-    ``retry`` says when to try again where nothing on the host will tell. ``moved`` is a sentence for an event.
+    ``retry`` says when to try again where nothing on the host will tell. ``moved`` and ``corrected`` are sentences for
+    events.
     """
 
     status: DeviceAssignmentStatus
@@ -92,6 +94,7 @@ class Result:
     left: bool = False
     retry: Retry = Retry.ON_EVENT
     moved: str | None = None
+    corrected: str | None = None
 
 
 class AssignmentReconciler:
@@ -109,9 +112,9 @@ class AssignmentReconciler:
         self._orphans = OrphanReleaser(looker, self._releaser, host.clock.monotonic)
         self._locks = ClaimLocks(host, locks or NamedLocks())
         self._failures = FailureMemory(host.clock.monotonic)
-        self._plugs = PlugMemory(host.clock.monotonic)
         self._released: set[str] = set()
         self._approvals = Approvals(host.approvals)
+        self._corrections = Corrections(host.clock.monotonic)
         self._gone: dict[str, float] = {}  # when a guest was found gone, by the monotonic clock
 
     def reconcile(self, obj: Assignment) -> Result:
@@ -137,8 +140,8 @@ class AssignmentReconciler:
     def forget(self, uid: str) -> None:
         """The assignment is gone: remember nothing of it."""
         self._failures.forget(uid)
-        self._plugs.forget(uid)
         self._approvals.forget(uid)
+        self._corrections.forget(uid)
         self._released.discard(uid)
         self._gone.pop(uid, None)
         self._locks.forget(uid)
@@ -188,19 +191,33 @@ class AssignmentReconciler:
         if planned.verdict is None:
             self._failures.forget(obj.uid)
             self._approvals.nothing_left(obj.uid)
-            return self._result(obj, wish, (intent, host), Outcome())
+            return self._result(obj, wish, (intent, host), Outcome(), settled=True)
         shown = planned.verdict.plan
         if planned.verdict.waits:
             return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=planned.verdict.waits)), shown)
+        return self._begin(obj, wish, intent, host, answer, planned.verdict)
+
+    def _begin(
+        self, obj: Assignment, wish: Wish, intent: Goal, host: Observation, plan: Plan, verdict: Verdict
+    ) -> Result:
+        """Carry the plan out, unless that has failed just so before, or puts right the same again without a pause."""
         self._locks.must_hold(wish, intent, host)
-        known = self._failures.holds_back(obj.uid, kind.inputs(intent, host))
+        known = self._failures.holds_back(obj.uid, kind_of(wish).inputs(intent, host))
         if known:
             return self._result(obj, wish, (intent, host), known)
-        self._approvals.begin(planned.verdict)
-        return _with_plan(self._carry_out(obj, wish, intent, host, answer), shown)
+        what = in_words(plan, intent, host).in_short
+        brake = self._corrections.brake(obj.uid, wish.owner, what) if verdict.corrects else None
+        if brake:
+            return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=brake)), verdict.plan)
+        self._approvals.begin(verdict)
+        result = _with_plan(self._carry_out(obj, wish, intent, host, plan), verdict.plan)
+        if not verdict.corrects:
+            return result
+        self._corrections.note(obj.uid)
+        return replace(result, corrected=corrected(what))
 
     def _plan(self, obj: Assignment, wish: Wish, host: Observation) -> Planned:
-        return self._approvals.plan(wish, obj.status.node_name or "", obj.status.plan, host)
+        return self._approvals.plan(wish, obj.status.node_name or "", obj.status, host)
 
     def _refuse(self, obj: Assignment, wish: Wish, decision: Decision[Goal], host: Observation) -> Result:
         """A claim that was begun and may not be finished is given back as a whole; one that stands, stays."""
@@ -238,9 +255,6 @@ class AssignmentReconciler:
 
     def _carry_out(self, obj: Assignment, wish: Wish, intent: Goal, host: Observation, plan: Plan) -> Result:
         kind = kind_of(wish)
-        plan, brake = self._plugs.brake(intent, host, plan)
-        if brake and intent.attach == LIVE and any(isinstance(a, (AddHostdev, AddInterface)) for a in plan.actions):
-            return self._result(obj, wish, (intent, host), Outcome(failed=brake), Retry.BACKOFF)
         log_plan(wish.owner, "assign", plan)
         may_fail = PLUGS if intent.attach == AUTO else ()
         try:
@@ -248,23 +262,19 @@ class AssignmentReconciler:
         except HostError as error:
             log.warning("%s: %s: %s", wish.owner, error.reason, error.message)
             return self._after_failure(obj, wish, intent, host, plan, Refusal(error.reason, error.message))
-        if plan.actions:
-            self._host.boundary("assign: done")
+        self._host.boundary("assign: done")
         self._failures.forget(obj.uid)
         failure = Refusal(not_plugged.reason, not_plugged.message) if not_plugged else None
         done = Plan(tuple(a for a in plan.actions if not (failure and isinstance(a, PLUGS))))
         self._approvals.done(obj.uid, in_words(done, intent, host))
-        self._plugs.note(intent, host, plan, failure)
         host = self._look_after(plan, host, failure)
         if failure:
             self._failures.remember(obj.uid, kind.inputs(intent, host), Outcome(not_plugged=failure))
-        retry = Retry.BACKOFF if brake else None
-        if brake and intent.attach == LIVE:
-            return self._result(obj, wish, (intent, host), Outcome(failed=brake), retry)
         again = kind.decide(wish, host)
         refused = again.answer if isinstance(again.answer, Refusal) else None
-        outcome = Outcome(refused=refused, not_plugged=brake or failure)
-        return self._result(obj, wish, (again.intent, host), outcome, retry)
+        outcome = Outcome(refused=refused, not_plugged=failure)
+        settled = outcome == Outcome() and again.answer == Plan()
+        return self._result(obj, wish, (again.intent, host), outcome, settled=settled)
 
     def _look_after(self, plan: Plan, host: Observation, failure: Refusal | None) -> Observation:
         """Which VF of a pool libvirt has taken, only a look at everything tells."""
@@ -278,10 +288,9 @@ class AssignmentReconciler:
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, wish, None, Outcome(failed=failure))
         kind = kind_of(wish)
-        self._plugs.note(intent, before, plan, failure)
         host = self._looker.fresh()
         rolled_back, undo = False, None
-        done = plugged(plan) if intent.attach == LIVE else frozenset()
+        done = plugged(plan.actions) if intent.attach == LIVE else frozenset()
         if failure.reason is not reasons.DETACH_BLOCKED and kind.is_half_done(intent, host, done):
             failure, undo = self._roll_back(wish, host, failure, live=bool(done))
             host = self._looker.fresh()
@@ -356,11 +365,20 @@ class AssignmentReconciler:
         seen: tuple[Goal | None, Observation] | None,
         outcome: Outcome,
         retry: Retry | None = None,
+        *,
+        settled: bool = False,
     ) -> Result:
-        """The status from what is there; where nothing could be observed, the old one with Ready=False."""
+        """The status from what is there; where nothing could be observed, the old one with Ready=False.
+
+        ``settled``: nothing is left to do.
+        """
         status = kind_of(wish).status(wish, *seen, outcome) if wish and seen else old_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
-        more = {"conditions": stamped, "observed_generation": obj.generation, "plan": obj.status.plan}
+        stood = obj.status.settled
+        if wish and seen:
+            stands = kind_of(wish).standing(seen[0], wish.spec, seen[1]) if seen[0] else None
+            stood = stands if settled or stands is None else stood
+        more = {"conditions": stamped, "observed_generation": obj.generation, "plan": obj.status.plan, "settled": stood}
         status = status.model_copy(update=more)
         trouble = outcome.trouble or outcome.not_plugged
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT

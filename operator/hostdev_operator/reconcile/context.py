@@ -16,10 +16,11 @@ class Context:
     """Asked anew at each look at the host. ``wishes``: the bound assignments that are not being deleted.
 
     ``pool_wishes``: the same of the node's VF pools. ``version`` changes with everything that is noticed of the host,
-    of the assignments or of the pools; by default with each question.
+    and ``objects`` with what is noticed of settings, assignments and pools; by default with each question.
     """
 
     settings: Callable[[], Settings] = Settings
     wishes: Callable[[], tuple[Wish, ...]] = tuple
     version: Callable[[], int] = itertools.count().__next__
+    objects: Callable[[], int] = itertools.count().__next__
     pool_wishes: Callable[[], tuple[PoolWish, ...]] = tuple

@@ -32,7 +32,7 @@ class HostReporter:
         return frozenset() if trouble.journal else frozenset(o.uid for o in foreign_nics(seen, alive))
 
     def orphans(self, alive: frozenset[str], gone: frozenset[str]) -> tuple[Orphan, ...]:
-        """Records without an assignment, and NICs whose assignment is nowhere (``gone``)."""
+        """Records without an object, and NICs whose assignment is nowhere (``gone``)."""
         return _orphans(self._looker.what_can_be(self._guests or ())[0], alive, gone)
 
     def status(
@@ -42,7 +42,7 @@ class HostReporter:
         gone: frozenset[str] = frozenset(),
         waits: Mapping[str, str] = MappingProxyType({}),
     ) -> DeviceHostStatus:
-        """The status now. ``alive``: UIDs of the assignments that the API has for this node; None: not known yet.
+        """The status now. ``alive``: UIDs of the objects that the API has for this node; None: not known yet.
 
         ``gone``: those of ``foreign_nics`` that no node has. ``waits``: UIDs of orphans that are to be released, and
         what for.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..core.actions import Action, touched
 from ..core.errors import HostError
@@ -12,7 +13,27 @@ from ..core.host_status import Trouble
 from ..core.model import Guest, Observation
 from ..ports import Host
 from .context import Context
-from .observe import libvirt_differs, observe, observe_again, observe_libvirt_again, observe_what_can_be
+from .observe import (
+    libvirt_differs,
+    observe,
+    observe_again,
+    observe_libvirt_again,
+    observe_what_can_be,
+    with_context,
+)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """``number`` is its place in the order in which looks began, ``version`` what had been noticed of the host then.
+
+    ``objects``: the same of what is asked for.
+    """
+
+    number: int
+    version: tuple[int, int]
+    objects: int
+    seen: Observation
 
 
 class Looker:
@@ -29,7 +50,7 @@ class Looker:
         self._keeping = threading.Lock()
         self._numbers = itertools.count()
         self._done = 0
-        self._last: tuple[int, tuple[int, int], Observation] | None = None
+        self._last: _Look | None = None
         self._differed = False
 
     def _version(self) -> tuple[int, int]:
@@ -38,12 +59,12 @@ class Looker:
 
     def fresh(self) -> Observation:
         """A look that begins now. HostError if libvirt does not answer, or the journal cannot be read."""
-        number, version = next(self._numbers), self._version()
+        number, version, objects = next(self._numbers), self._version(), self._context.objects()
         seen = observe(self._host, self._context)
         with self._keeping:
-            if self._last is None or self._last[0] < number:
-                self._differed = self._differed or (self._last is not None and self._last[2] != seen)
-                self._last = (number, version, seen)
+            if self._last is None or self._last.number < number:
+                self._differed = self._differed or (self._last is not None and self._last.seen != seen)
+                self._last = _Look(number, version, objects, seen)
         return seen
 
     def shared(self) -> tuple[Observation, bool]:
@@ -55,11 +76,21 @@ class Looker:
     def latest(self) -> Observation:
         """The last look, however old: for what costs nothing if it is wrong by now."""
         last = self._last
-        return last[2] if last else self.fresh()
+        return last.seen if last else self.fresh()
 
     def _still_good(self) -> Observation | None:
+        """What is asked for by now, on the host as it was seen."""
         last = self._last
-        return last[2] if last and last[1] == self._version() else None
+        if last is None or last.version != self._version():
+            return None
+        objects = self._context.objects()
+        if objects == last.objects:
+            return last.seen
+        seen = with_context(last.seen, self._context)
+        with self._keeping:
+            if self._last is last:
+                self._last = _Look(last.number, last.version, objects, seen)
+        return seen
 
     def differed(self) -> bool:
         """Whether any two looks since the last question were different: some may have been reported from an older one.
@@ -76,7 +107,7 @@ class Looker:
         HostError if libvirt does not answer.
         """
         last = self._last
-        return last is not None and libvirt_differs(self._host, last[2])
+        return last is not None and libvirt_differs(self._host, last.seen)
 
     def for_release(self) -> tuple[Observation, bool]:
         """Like shared, but a new look is at what a release depends on: the host's own needs are as they were last."""
@@ -86,7 +117,7 @@ class Looker:
     def fresh_for_release(self) -> Observation:
         """The same, beginning now."""
         last = self._last
-        return observe_again(self._host, self._context, last[2]) if last else self.fresh()
+        return observe_again(self._host, self._context, last.seen) if last else self.fresh()
 
     def after(self, before: Observation, actions: Iterable[Action]) -> Observation:
         """What our own actions can have changed since a look; the rest as it was then, and for nobody else to share."""

@@ -82,7 +82,7 @@ def observe_again(
     asked = _side.submit(_guests, host, {name: network.interfaces for name, network in before.networks.items()})
     devices = _all_devices(host) if touched is None else _devices_again(host, before, touched)
     pfs = _pfs_again(host, before, touched)
-    return replace(
+    seen = replace(
         before,
         devices=MappingProxyType(devices),
         pfs=pfs,
@@ -90,25 +90,26 @@ def observe_again(
         records=MappingProxyType(dict(host.records.load())),
         blocked=_blocked(host),
         rejections=host.hypervisor.rejections(),
-        settings=context.settings(),
-        wishes=context.wishes(),
-        pool_wishes=context.pool_wishes(),
     )
+    return with_context(seen, context)
+
+
+def with_context(seen: Observation, context: Context) -> Observation:
+    """The same host, with what is asked for by now."""
+    return replace(seen, settings=context.settings(), wishes=context.wishes(), pool_wishes=context.pool_wishes())
 
 
 def observe_libvirt_again(host: Host, context: Context, before: Observation) -> Observation:
     """What a change of networks can have changed since a look: networks, and the guests on them. The rest as it was."""
     libvirt = _ask_libvirt(host)
-    return replace(
+    seen = replace(
         before,
         guests=libvirt.guests,
         networks=MappingProxyType({n.name: n for n in libvirt.networks}),
         pools=_pools(host, tuple(before.devices.values()), libvirt.networks),
         pool_records=MappingProxyType(dict(host.pool_records.load())),
-        settings=context.settings(),
-        wishes=context.wishes(),
-        pool_wishes=context.pool_wishes(),
     )
+    return with_context(seen, context)
 
 
 def _pfs_again(host: Host, before: Observation, touched: frozenset[PciAddress] | None) -> Mapping[PciAddress, Pf]:
@@ -223,7 +224,7 @@ def _ask_kernel(host: Host) -> _Kernel:
 
 def _observation(host: Host, context: Context, kernel: _Kernel, libvirt: _Libvirt, journal: _Journal) -> Observation:
     follow = _Follow(host, kernel.devices)
-    return Observation(
+    seen = Observation(
         devices=MappingProxyType({d.address: d for d in kernel.devices}),
         guests=libvirt.guests,
         platform=kernel.platform,
@@ -236,10 +237,8 @@ def _observation(host: Host, context: Context, kernel: _Kernel, libvirt: _Libvir
         pfs=MappingProxyType({pf.address: pf for pf in kernel.pfs}),
         pool_records=MappingProxyType(dict(journal.pools)),
         rejections=host.hypervisor.rejections(),
-        settings=context.settings(),
-        wishes=context.wishes(),
-        pool_wishes=context.pool_wishes(),
     )
+    return with_context(seen, context)
 
 
 class _Follow:

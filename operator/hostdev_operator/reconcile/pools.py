@@ -10,9 +10,11 @@ from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
 from ..core import conditions, reasons
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
+from ..core.drift import pool_standing
 from ..core.errors import HostError
 from ..core.kinds import network_lock, pf_lock
 from ..core.model import Observation
+from ..core.orphans import Orphan
 from ..core.pci import PciAddress
 from ..core.planned import step_in_words
 from ..core.pool import PoolWish
@@ -24,7 +26,8 @@ from ..core.pool_source import pf_meant
 from ..core.pool_status import old_pool_status_but, pool_status
 from ..core.reasons import Retry
 from ..ports import Host
-from .approvals import Approvals
+from .approvals import Approvals, PlannedStep
+from .corrections import Corrections, corrected
 from .failures import FailureMemory
 from .locks import NamedLocks
 from .looker import Looker
@@ -54,6 +57,19 @@ class NodePool:
         return PoolWish(self.uid, self.spec.pool_name, self.created, self.generation, self.spec)
 
 
+@dataclass
+class _Run:
+    """What one run tells beside its end: the plan that it began with, and what it puts right of a drift."""
+
+    shown: PlanStatus | None = None
+    corrects: str | None = None
+
+    def told(self, result: PoolResult) -> PoolResult:
+        """With the plan in status; None leaves what status shows."""
+        status = result.status.model_copy(update={"plan": self.shown}) if self.shown else result.status
+        return replace(result, status=status, corrected=corrected(self.corrects))
+
+
 @dataclass(frozen=True)
 class PoolResult:
     """What came out: the status to be written, and whether everything is given back.
@@ -66,6 +82,7 @@ class PoolResult:
     claim: bool = False
     released: bool = False
     retry: Retry = Retry.ON_EVENT
+    corrected: str | None = None
 
 
 def _claim(obj: NodePool) -> PoolResult:
@@ -78,6 +95,32 @@ def _begins(wish: PoolWish, answer: PoolPlan | Refusal, host: Observation) -> bo
     With a record it has it already, though an API server that was restored does not know.
     """
     return wish.uid in host.pool_records or (not isinstance(answer, Refusal) and bool(answer))
+
+
+@dataclass(frozen=True)
+class _Whose:
+    """For whom something is done: a pool, or one that is gone."""
+
+    uid: str
+    name: str
+    generation: int = 0
+
+    @classmethod
+    def of(cls, wish: PoolWish) -> _Whose:
+        """A pool that is there."""
+        return cls(wish.uid, wish.name, wish.generation)
+
+
+def _restless(name: str) -> Refusal:
+    text = f"somebody else changes what pool {name} has done, again and again"
+    return Refusal(reasons.HOST_CHANGED, text)
+
+
+def _names(network: str, pf: PciAddress | None, host: Observation) -> frozenset[str]:
+    """What must be locked: the PF, and the networks of all pools that share it."""
+    sharing = {record.network_name for record in host.pool_records.values() if record.pf == pf}
+    names = (network_lock(name) for name in (network, *sharing))
+    return frozenset((*names, *((pf_lock(pf),) if pf else ())))
 
 
 class PoolReconciler:
@@ -93,6 +136,7 @@ class PoolReconciler:
         self._locks = locks
         self._failures = FailureMemory(host.clock.monotonic)
         self._approvals = Approvals(host.approvals)
+        self._corrections = Corrections(host.clock.monotonic)
         self._released: set[str] = set()
 
     def reconcile(self, obj: NodePool) -> PoolResult:
@@ -103,7 +147,7 @@ class PoolReconciler:
         try:
             self.take_up_record(obj)
             known = self._looker.latest()
-            planned = self._approvals.plan_pool(wish, obj.status.plan, known)
+            planned = self._approvals.plan_pool(wish, obj.status, known)
             if obj.status.node_name is None and not obj.deleting and _begins(wish, planned.answer, known):
                 return _claim(obj)  # an old look will do: nothing is changed before the next run
             for number in range(_LOOKS):
@@ -118,10 +162,35 @@ class PoolReconciler:
         moving = Refusal(reasons.HOST_CHANGED, f"the PF of pool {wish.name} is another one at each look")
         return self._result(obj, wish, None, Outcome(failed=moving))
 
+    def release_orphan(self, orphan: Orphan) -> Refusal | None:
+        """Give back what a pool has left that is gone from the API; a refusal says what it waits for."""
+        record = orphan.pool
+        assert record  # noqa: S101 - who asks has looked
+        try:
+            with self._locks.hold(_names(record.network_name, record.pf, self._looker.latest())):
+                return self._give_back(_Whose(orphan.uid, record.name))
+        except HostError as error:
+            return Refusal(error.reason, error.message)
+
+    def _give_back(self, whose: _Whose) -> Refusal | None:
+        host = self._looker.fresh()
+        for _ in range(_ROUNDS):
+            answer = plan_pool_release(whose.uid, host)
+            if isinstance(answer, Refusal):
+                return answer
+            if not answer:
+                self.forget(whose.uid)
+                return None
+            host, outcome = self._carry_out(whose, host, answer, "pool orphan")
+            if outcome:
+                return outcome.trouble
+        return _restless(whose.name)
+
     def forget(self, uid: str) -> None:
         """The pool is gone: remember nothing of it."""
         self._failures.forget(uid)
         self._approvals.forget(uid)
+        self._corrections.forget(uid)
         self._released.discard(uid)
 
     def take_up_record(self, obj: NodePool) -> None:
@@ -144,10 +213,7 @@ class PoolReconciler:
 
     def _lock_names(self, wish: PoolWish, host: Observation) -> frozenset[str]:
         """Nobody gets a VF of the PF, or a NIC of a network that hands them out, while they are changed."""
-        pf = self._pf(wish, host)
-        sharing = {record.network_name for record in host.pool_records.values() if record.pf == pf}
-        names = (network_lock(name) for name in (wish.network_name, *sharing))
-        return frozenset((*names, *((pf_lock(pf),) if pf else ())))
+        return _names(wish.network_name, self._pf(wish, host), host)
 
     def _pf(self, wish: PoolWish, host: Observation) -> PciAddress | None:
         record = host.pool_records.get(wish.uid)
@@ -160,61 +226,74 @@ class PoolReconciler:
 
     def _ensure(self, obj: NodePool, wish: PoolWish, locked: frozenset[str]) -> PoolResult | None:
         """None if other locks are needed."""
+        run = _Run()
+        result = self._steps(obj, wish, locked, run)
+        return run.told(result) if result else None
+
+    def _steps(self, obj: NodePool, wish: PoolWish, locked: frozenset[str], run: _Run) -> PoolResult | None:
         host, fresh = self._looker.shared()
-        shown: PlanStatus | None = None
         for _ in range(_ROUNDS):
-            planned = self._approvals.plan_pool(wish, obj.status.plan, host)
+            planned = self._approvals.plan_pool(wish, obj.status, host)
             if not fresh and planned.begins:
                 host, fresh = self._looker.fresh(), True
-                planned = self._approvals.plan_pool(wish, obj.status.plan, host)
+                planned = self._approvals.plan_pool(wish, obj.status, host)
             if not self._lock_names(wish, host) <= locked:
                 return None
-            answer, verdict = planned.answer, planned.verdict
+            verdict = planned.verdict
+            answer = self._brake(wish, host, planned, run) or planned.answer
             if obj.status.node_name is None and _begins(wish, answer, host):
                 return _claim(obj)
             if isinstance(answer, Refusal):
-                plan = verdict.plan if verdict else shown
-                return _with_plan(self._result(obj, wish, host, Outcome(refused=answer)), plan)
+                run.shown = verdict.plan if verdict else run.shown
+                return self._result(obj, wish, host, Outcome(refused=answer))
             if verdict is None:
                 self._failures.forget(obj.uid)
                 self._approvals.nothing_left(obj.uid)
-                return _with_plan(self._result(obj, wish, host, Outcome()), shown)
-            self._approvals.begin(verdict)
-            shown = shown or verdict.plan  # the whole of it, not what is left after a step
+                return self._result(obj, wish, host, Outcome(), settled=True)
             words = step_in_words(wish, host, answer)
-            host, outcome = self._carry_out(obj, wish, host, answer, "pool")
+            if verdict.corrects and not run.corrects:
+                self._corrections.note(obj.uid)
+                run.corrects = words.in_short
+            self._approvals.begin(verdict)
+            run.shown = run.shown or verdict.plan  # the whole of it, not what is left after a step
+            host, outcome = self._carry_out(_Whose.of(wish), host, answer, "pool")
             if outcome:
-                return _with_plan(self._result(obj, wish, host, outcome), shown)
+                return self._result(obj, wish, host, outcome)
             self._approvals.done(obj.uid, words)
-        return _with_plan(self._restless(obj, wish, host), shown)
+        return self._result(obj, wish, host, Outcome(failed=_restless(wish.name)))
+
+    def _brake(self, wish: PoolWish, host: Observation, planned: PlannedStep, run: _Run) -> Refusal | None:
+        """Why what has drifted is not put right now."""
+        begins = planned.verdict is not None and planned.verdict.corrects and not run.corrects
+        if not begins or isinstance(planned.answer, Refusal):
+            return None
+        what = step_in_words(wish, host, planned.answer).in_short
+        return self._corrections.brake(wish.uid, f"pool {wish.name}", what)
 
     def _carry_out(
-        self, obj: NodePool, wish: PoolWish, host: Observation, actions: PoolPlan, phase: str
+        self, whose: _Whose, host: Observation, actions: PoolPlan, phase: str
     ) -> tuple[Observation, Outcome | None]:
         """One step, and a look at the host after it. An outcome if it failed, or has failed before just like this."""
-        known = self._failures.holds_back(obj.uid, (phase, obj.generation, actions))
+        inputs = (phase, whose.generation, actions)
+        known = self._failures.holds_back(whose.uid, inputs)
         if known:
             return host, known
         try:
-            apply_pool(actions, self._host, wish.name, phase)
+            apply_pool(actions, self._host, whose.name, phase)
         except HostError as error:
-            log.warning("pool %s: %s: %s", wish.name, error.reason, error.message)
+            log.warning("pool %s: %s: %s", whose.name, error.reason, error.message)
             if error.reason is reasons.LIBVIRT_UNAVAILABLE:
                 raise
             outcome = Outcome(failed=Refusal(error.reason, error.message))
             if error.reason is reasons.HOST_CHANGED:  # tried again soon, on what is there then
                 return self._looker.fresh(), outcome
             # what was tried, not what is left: if that differs, it is worth a try of its own
-            self._failures.remember(obj.uid, (phase, obj.generation, actions), outcome)
+            self._failures.remember(whose.uid, inputs, outcome)
             return self._looker.fresh(), outcome
         self._host.boundary(f"{phase}: done")
         if all(isinstance(action, MAKES_NETWORK) for action in actions):
             return self._looker.after_networks(host), None
         return self._looker.fresh(), None
-
-    def _restless(self, obj: NodePool, wish: PoolWish, host: Observation) -> PoolResult:
-        text = f"somebody else changes what pool {wish.name} has done, again and again"
-        return self._result(obj, wish, host, Outcome(failed=Refusal(reasons.HOST_CHANGED, text)))
 
     # -- release --------------------------------------------------------------------------------------------------
 
@@ -230,30 +309,41 @@ class PoolReconciler:
                 self._approvals.forget(obj.uid)
                 self._released.add(obj.uid)
                 return PoolResult(NodeVFPoolStatus(), released=True)
-            host, outcome = self._carry_out(obj, wish, host, answer, "pool release")
+            host, outcome = self._carry_out(_Whose.of(wish), host, answer, "pool release")
             if outcome:
                 return self._result(obj, wish, host, outcome)
-        return self._restless(obj, wish, host)
+        return self._result(obj, wish, host, Outcome(failed=_restless(wish.name)))
 
     # -- report ---------------------------------------------------------------------------------------------------
 
-    def _result(self, obj: NodePool, wish: PoolWish, host: Observation | None, outcome: Outcome) -> PoolResult:
-        """The status from what is there; where nothing could be observed, the old one with Ready=False."""
+    def _result(
+        self,
+        obj: NodePool,
+        wish: PoolWish,
+        host: Observation | None,
+        outcome: Outcome,
+        *,
+        settled: bool = False,
+    ) -> PoolResult:
+        """The status from what is there; where nothing could be observed, the old one with Ready=False.
+
+        ``settled``: nothing is left to do.
+        """
         status = pool_status(wish, host, outcome) if host else old_pool_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
+        stood = obj.status.settled
+        if host:
+            stands = pool_standing(wish, host)
+            stood = stands if settled or stands is None else stood
         status = status.model_copy(
             update={
                 "conditions": stamped,
                 "observed_generation": obj.generation,
                 "node_name": obj.status.node_name,
                 "plan": obj.status.plan,
+                "settled": stood,
             }
         )
         trouble = outcome.trouble
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
         return PoolResult(status, retry=Retry.BACKOFF if outcome.heals_with_time else by_reason)
-
-
-def _with_plan(result: PoolResult, plan: PlanStatus | None) -> PoolResult:
-    """None leaves what status shows."""
-    return replace(result, status=result.status.model_copy(update={"plan": plan})) if plan else result

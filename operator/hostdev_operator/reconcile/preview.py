@@ -125,7 +125,7 @@ def _wishes(bound: Iterable[Assignment]) -> tuple[Wish, ...]:
 
 
 def _of_pool(pool: NodePool, seen: Observation, approvals: Approvals) -> Preview:
-    planned = approvals.plan_pool(pool.wish(), pool.status.plan, seen)
+    planned = approvals.plan_pool(pool.wish(), pool.status, seen)
     told = Preview("VFPool", pool.spec.pool_name)
     if planned.verdict:
         return replace(told, plan=planned.verdict.plan, waits=planned.verdict.waits)
@@ -142,7 +142,7 @@ def _of_assignment(
         wish = answer.wish()
     except ValueError as error:
         return replace(told, refused=Refusal(reasons.INVALID_SOURCE, str(error)))
-    planned = approvals.plan(wish, node, answer.status.plan, seen)
+    planned = approvals.plan(wish, node, answer.status, seen)
     if planned.verdict:
         return replace(told, plan=planned.verdict.plan, waits=planned.verdict.waits)
     refused = planned.decision.answer

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ..core import reasons
-from ..core.actions import Action, RemoveHostdev, RemoveInterface
+from ..core.actions import UNPLUGS, Action, RemoveHostdev, RemoveInterface
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
 from ..core.errors import HostError
@@ -16,7 +16,6 @@ from ..core.plan import Plan
 from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected
 from ..ports import Host
 from .apply import apply
-from .plugs import UNPLUGS
 
 log = logging.getLogger(__name__)
 

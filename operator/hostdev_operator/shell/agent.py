@@ -52,7 +52,8 @@ class Agent:
         self._node = node
         self._cluster = cluster
         self._senses = senses
-        self._version = 0
+        self._version = 0  # of the host, as far as it is known to have changed
+        self._objects = 0  # the same of what is asked for
         self._listed = False
         self._burst: asyncio.TimerHandle | None = None
         context = Context(
@@ -60,6 +61,7 @@ class Agent:
             wishes=lambda: self.assignments.wishes(),  # noqa: PLW0108 - made below
             pool_wishes=lambda: self.pools.wishes(),  # noqa: PLW0108
             version=lambda: self._version,
+            objects=lambda: self._objects,
         )
         self._looker = Looker(host, context)
         locks = NamedLocks()
@@ -72,8 +74,8 @@ class Agent:
             node,
             cluster,
             HostReporter(host, self._looker),
-            reconciler,
-            alive=lambda: frozenset(self.assignments.objects) if self._listed else None,
+            release=lambda orphan: (pools if orphan.pool else reconciler).release_orphan(orphan),
+            alive=lambda: frozenset((*self.assignments.objects, *self.pools.objects)) if self._listed else None,
             idle=lambda: self.queue.idle,
             freed=self.host_changed,
         )
@@ -82,13 +84,13 @@ class Agent:
 
     def seen(self, event: str | None, body: Body) -> None:
         """An event of the watch on assignments."""
-        self._version += 1
+        self._objects += 1
         if self.assignments.objects.seen(event, body):
             self.queue.add(body["metadata"]["uid"])
 
     def pool_seen(self, event: str | None, body: Body) -> None:
         """An event of the watch on NodeVFPools. What a pool is, concerns assignments as well."""
-        self._version += 1
+        self._objects += 1
         if self.pools.objects.seen(event, body):
             self.queue.add(body["metadata"]["uid"])
             self._wake(lambda other: not is_ready(other))
@@ -96,6 +98,7 @@ class Agent:
     def host_seen(self, event: str | None, body: Body) -> None:
         """An event of the watch on this node's DeviceHost."""
         if self.host.seen(event, body):
+            self._objects += 1
             self.host_changed()
 
     def host_event(self) -> None:
@@ -115,7 +118,7 @@ class Agent:
 
     def _news(self, but: str) -> None:
         """What one object gave up, or could not get, may be what another one waits for."""
-        self._version += 1
+        self._objects += 1
         self._wake(lambda body: body["metadata"]["uid"] != but and not is_ready(body))
         self.host.dirty.set()
 

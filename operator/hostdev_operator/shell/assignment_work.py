@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "hostdev-agent"
 OUTDATED = (404, 409)
-#: What a release clears of an assignment's status: the binding, and what stood in the guest and in the journal.
-_GIVEN_BACK = ("nodeName", "record", "guest")
+#: What a release clears of an assignment's status: the binding, and what stood in guest and journal, and as asked.
+_GIVEN_BACK = ("nodeName", "record", "guest", "settled")
 
 
 class AssignmentWork:
@@ -103,6 +103,8 @@ class AssignmentWork:
             self.objects.doubt(obj.uid)
             self._freed()  # of a pool that is being deleted, too
             return
+        if result.corrected:
+            await self._tell(body, "DriftCorrected", result.corrected, warning=True)
         old = ours(obj.status)
         if ours(result.status) == old:
             return

@@ -19,11 +19,15 @@ from ..core.authority import Grant, not_allowed
 from ..core.binding import Binding, bind
 from ..core.checks import Refusal
 from ..core.conditions import ACCEPTED, READY, condition
+from ..core.gone import Fate
+from ..core.lease import LeadershipLostError
 from ..core.mac import MacClaim, MacIndex
 from ..core.reasons import Retry
 from ..ports import Body, Clock, Cluster, ClusterError
 from ..reconcile.assignment import Assignment
 from . import runner
+from .gone_nodes import GoneNodes
+from .leadership import Leadership
 from .objects import ObjectCache, parse
 from .pool_controller import FIELD_MANAGER, PoolController
 from .probes import Probes
@@ -32,6 +36,8 @@ from .queue import KeyedQueue
 log = logging.getLogger(__name__)
 
 _CONFLICT = 409
+#: Of an assignment's status, what is of its node alone. Its fingerprint stays: a card may move with its guest.
+_NODES_OWN = ("nodeName", "record", "guest", "device", "iommuGroup", "plan", "settled", "conditions")
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,11 @@ class _Guests:
 class Controller:
     """One for the cluster. Runs in the event loop; decides from memory, writes by the API.
 
-    ``pools`` does the same for VFPools.
+    ``pools`` does the same for VFPools. ``grace``: seconds after which a deletion waits no longer for a node that has
+    no Node object; None: for ever (core/gone.py).
     """
 
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock, grace: float | None = None) -> None:
         self._cluster = cluster
         self._clock = clock
         self._objects = ObjectCache(parse)
@@ -60,7 +67,8 @@ class Controller:
         self._grants: dict[str, Grant] = {}
         self._listed = False
         self.queue = KeyedQueue(self._work)
-        self.pools = PoolController(cluster, clock, self._wake_unbound)
+        self._fates = GoneNodes(cluster, clock, grace, self._fate_changed)
+        self.pools = PoolController(cluster, clock, self._wake_unbound, self._fates)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -139,6 +147,14 @@ class Controller:
             if body and unbound and namespace in (None, body["metadata"]["namespace"]):
                 self.queue.add(uid)
 
+    def _fate_changed(self, node: str) -> None:
+        """Of a node that came, went, or is said to be gone: of its assignments, and of what may come to its guests."""
+        for uid in self._objects:
+            body = self._objects.get(uid)
+            if body and body.get("status", {}).get("nodeName") in (None, node):
+                self.queue.add(uid)
+        self.pools.wake_all()
+
     # -- one assignment -----------------------------------------------------------------------------------------
 
     async def _work(self, uid: str) -> Retry:
@@ -157,17 +173,24 @@ class Controller:
         obj = self._objects.parsed(body)
         finalizers: list[str] = body["metadata"].get("finalizers", [])
         ours = FINALIZER in finalizers
-        if obj.deleting:
-            if ours and obj.status.node_name is None:
-                await self._cluster.set_finalizers(body, [f for f in finalizers if f != FINALIZER])
-            return Retry.ON_EVENT
         bound = obj.status.node_name is not None
+        if bound and await self._is_left_over(body, obj):
+            await self._leave_behind(body, obj)
+            return Retry.ON_EVENT
+        if obj.deleting:
+            if ours and not bound:
+                await self._cluster.set_finalizers(body, [f for f in finalizers if f != FINALIZER])
+            elif ours and (_says_gone(obj) or self._waits_for_node(body, obj)):
+                await self._judge(body, obj, None)
+            return Retry.ON_EVENT
         taken = await self._mac_taken(obj)
         pinned = obj.status.domain_uuid
         answer = None
         if not bound:
             barred = None if pinned else await self._not_allowed(obj)  # what was bound once is kept: its guest moves
-            answer = barred or taken or bind(obj.spec, self._hosts, self.pools.homes, pinned)
+            gone = self._fates.gone()
+            hosts = {n: h for n, h in self._hosts.items() if n not in gone} if gone else self._hosts
+            answer = barred or taken or bind(obj.spec, hosts, self.pools.homes, pinned)
         if isinstance(answer, Refusal):
             await self._refuse(body, obj, answer)
         else:
@@ -186,6 +209,31 @@ class Controller:
         now = await self._cluster.get("Namespace", name)
         self._grants[name] = Grant.of(now["metadata"]) if now else Grant()
         return not_allowed(name, self._grants[name], obj.spec)
+
+    async def _is_left_over(self, body: Body, obj: Assignment) -> bool:
+        """Whether its node is gone for good. Without an administrator's word that is never enough to bind it elsewhere,
+        nor for a deletion that the node's agent has seen: it was there then.
+        """  # noqa: D205
+        fates = await self._fates.lost({str(obj.status.node_name): body})
+        unanswered = obj.deleting and obj.status.observed_generation != obj.generation
+        return any(fate is Fate.GONE or unanswered for fate in fates.values())
+
+    async def _leave_behind(self, body: Body, obj: Assignment) -> None:
+        """What the node had is not given back. The guest, by its UUID, gets its device wherever it is defined anew."""
+        if obj.deleting:
+            others = [f for f in body["metadata"].get("finalizers", []) if f != FINALIZER]
+            await self._cluster.set_finalizers(body, others)
+        else:
+            await self._cluster.clear_status(body, _NODES_OWN)
+        what = f"device {obj.status.device.address}" if obj.status.device else "what it had there"
+        guest = f" for guest {obj.status.guest.name}" if obj.status.guest else ""
+        text = f"node {obj.status.node_name} is gone for good: {what}{guest} was not given back"
+        await self._cluster.event(body, warning=True, reason=reasons.NODE_GONE.name, message=text)
+
+    def _waits_for_node(self, body: Body, obj: Assignment) -> Refusal | None:
+        """Whether its node has no Node object, which an administrator must hear of."""
+        node = str(obj.status.node_name)
+        return self._fates.complaint(node, body, told=_says_gone(obj), deleting=obj.deleting)
 
     async def _mac_taken(self, obj: Assignment) -> Refusal | None:
         """Whether another assignment has its MAC address. That one is asked for: a watch can miss an end."""
@@ -223,8 +271,9 @@ class Controller:
         """
         status = obj.status
         old = conditions.find(status.conditions, ACCEPTED)
-        if taken:
-            new = condition(ACCEPTED, False, taken.reason, taken.message)
+        refusal = self._waits_for_node(body, obj) or taken
+        if refusal:
+            new = condition(ACCEPTED, False, refusal.reason, refusal.message)
         elif _stands(old, obj):
             return
         else:
@@ -268,6 +317,11 @@ def _status(body: Body) -> DeviceHostStatus:
         return DeviceHostStatus()
 
 
+def _says_gone(obj: Assignment) -> bool:
+    accepted = conditions.find(obj.status.conditions, ACCEPTED)
+    return accepted is not None and accepted.reason == reasons.NODE_GONE.name
+
+
 def _stands(accepted: Condition | None, obj: Assignment) -> bool:
     """Whether nothing is to be said anew: a MAC address that is asked for is accepted for each generation of spec."""
     asks = obj.spec.network is not None and obj.spec.network.mac is not None
@@ -281,9 +335,8 @@ def _bound(node: str, domain_name: str | None, domain_uuid: str | None) -> str:
     return f"bound to node {node} for {guest if domain_uuid else 'nobody: a reservation'}"
 
 
-async def run_controller(controller: Controller, probes: Probes) -> None:
-    """Run until kopf is told to stop (SIGTERM, SIGINT)."""
-    registry = runner.registry()
+def _watch(registry: kopf.OperatorRegistry, controller: Controller) -> None:
+    """What is watched, and who hears of it."""
     pools = controller.pools
 
     @kopf.on.event(API_VERSION, "deviceassignments", registry=registry)
@@ -310,9 +363,31 @@ async def run_controller(controller: Controller, probes: Probes) -> None:
     async def node_event(event: Any, **_: Any) -> None:
         pools.node_seen(event["type"], event["object"])
 
+
+async def run_controller(controller: Controller, probes: Probes, leadership: Leadership | None = None) -> None:
+    """Run until told to stop (SIGTERM, SIGINT). LeadershipLostError ends it: the program must not go on.
+
+    A replica that waits for its turn lists and watches nothing. What it decides from is read after the one before it
+    has ended, so it has all that one has written.
+    """
+    registry = runner.registry()
+    _watch(registry, controller)
+
+    async def first() -> None:
+        if leadership:
+            await leadership.taken()
+        await controller.list_all()
+
+    tasks = (controller.queue.run, controller.pools.queue.run, *((leadership.run,) if leadership else ()))
     await probes.start()
     try:
-        made = runner.settings({})
-        await runner.run(registry, made, controller.list_all, controller.queue.run, pools.queue.run)
+        await runner.run(registry, runner.settings({}), first, *tasks)
+    except BaseExceptionGroup as group:
+        lost, others = group.split(LeadershipLostError)
+        if lost is None or others is not None:
+            raise
+        raise LeadershipLostError(str(lost.exceptions[0])) from None
     finally:
+        if leadership:
+            await leadership.release()
         await probes.stop()

@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from ..api import API_VERSION
 from ..api.devicehost import DeviceHostSpec, DeviceHostStatus
+from ..core.checks import Refusal
 from ..core.errors import HostError
+from ..core.orphans import Orphan
+from ..core.pool_binding import node_pool_name
 from ..core.reasons import Retry
-from ..core.record import Record
 from ..core.settings import Settings
 from ..ports import Body, Cluster, ClusterError
-from ..reconcile.assignment import AssignmentReconciler
 from ..reconcile.host import HostReporter
 from . import runner
 from .assignment_work import FIELD_MANAGER
@@ -29,8 +30,9 @@ _NOT_FOUND = 404
 class HostReport:
     """Writes the DeviceHost when something has changed (``dirty``), and gives back the orphans that its spec lists.
 
-    ``alive`` tells the UIDs of the node's assignments, None while they have not been listed; ``idle`` whether no work
-    is under way; ``freed`` is called when an orphan was given back.
+    ``release`` gives an orphan back; a refusal says what it waits for. ``alive`` tells the UIDs of the node's
+    assignments and pools, None while they have not been listed; ``idle`` whether no work is under way; ``freed`` is
+    called when an orphan was given back.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class HostReport:
         node: str,
         cluster: Cluster,
         reporter: HostReporter,
-        reconciler: AssignmentReconciler,
+        release: Callable[[Orphan], Refusal | None],
         alive: Callable[[], frozenset[str] | None],
         idle: Callable[[], bool],
         freed: Callable[[], None],
@@ -46,7 +48,7 @@ class HostReport:
         self._node = node
         self._cluster = cluster
         self._reporter = reporter
-        self._reconciler = reconciler
+        self._release = release
         self._alive = alive
         self._idle = idle
         self._freed = freed
@@ -140,8 +142,8 @@ class HostReport:
         waits = {}
         again = False
         for orphan in await asyncio.to_thread(self._reporter.orphans, alive, gone):
-            if orphan.uid in self.settings.release_orphans and await self._is_gone(orphan.record):
-                refusal = await asyncio.to_thread(self._reconciler.release_orphan, orphan)
+            if orphan.uid in self.settings.release_orphans and await self._is_gone(orphan):
+                refusal = await asyncio.to_thread(self._release, orphan)
                 if refusal:
                     waits[orphan.uid] = f"{refusal.reason}: {refusal.message}"
                     again = again or refusal.reason.retry in (Retry.BACKOFF, Retry.SOON)
@@ -151,12 +153,14 @@ class HostReport:
             asyncio.get_running_loop().call_later(_ORPHAN_RETRY_SECONDS, self.dirty.set)
         return waits
 
-    async def _is_gone(self, record: Record | None) -> bool:
+    async def _is_gone(self, orphan: Orphan) -> bool:
         """Asked, not believed: the record may be of an object that was made a moment ago. Of NICs it was asked."""
-        if record is None:
-            return True
-        now = await self._cluster.get("DeviceAssignment", record.name, record.namespace)
-        return now is None or now["metadata"]["uid"] != record.uid
+        now: Body | None = None
+        if orphan.record:
+            now = await self._cluster.get("DeviceAssignment", orphan.record.name, orphan.record.namespace)
+        elif orphan.pool:
+            now = await self._cluster.get("NodeVFPool", node_pool_name(orphan.pool.name, self._node))
+        return now is None or now["metadata"]["uid"] != orphan.uid
 
 
 def _status(body: Body | None) -> DeviceHostStatus:

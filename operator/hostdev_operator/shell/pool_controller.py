@@ -7,15 +7,18 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ..api.vfpool import POOL_FINALIZER, VFPoolStatus
 from ..core import conditions
 from ..core.conditions import READY
+from ..core.gone import Fate
 from ..core.pool_aggregate import PENDING, aggregate
 from ..core.pool_binding import Correct, LetGo, Make, NodePool, Nodes, Pool, Remove, Step, steps
-from ..core.reasons import Retry
+from ..core.reasons import NODE_GONE, Retry
 from ..ports import Body, Clock, Cluster, ClusterError
 from . import runner
+from .gone_nodes import GoneNodes
 from .objects import ObjectCache
 from .pool_objects import parse_node_pool, parse_pool, slim
 from .queue import KeyedQueue
@@ -34,13 +37,14 @@ _OF_THE_OBJECT = (404, 409, 422)
 class PoolController:
     """Keys of the queue are names of VFPools, also of those that are no more. Runs in the event loop.
 
-    ``moved`` is called when a pool has come to a node, or left one.
+    ``moved`` is called when a pool has come to a node, or left one. ``fates`` is told of nodes and hosts here.
     """
 
-    def __init__(self, cluster: Cluster, clock: Clock, moved: Callable[[], None]) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock, moved: Callable[[], None], fates: GoneNodes) -> None:
         self._cluster = cluster
         self._clock = clock
         self._moved = moved
+        self._fates = fates
         self._pools = ObjectCache(parse_pool)
         self._node_pools = ObjectCache(parse_node_pool)
         self._uids: dict[str, str] = {}  # of VFPools by name
@@ -84,13 +88,15 @@ class PoolController:
     def host_seen(self, event: str | None, body: Body) -> None:
         """An event of the watch on DeviceHosts: only which there are matters."""
         name = body["metadata"]["name"]
+        self._fates.host_seen(event, body)
         if (name in self._agents) == (event == "DELETED"):
             self._agents.symmetric_difference_update({name})
-            self._wake_all()
+            self.wake_all()
 
     def node_seen(self, event: str | None, body: Body) -> None:
         """An event of the watch on Nodes: only labels matter, and of a pool only whether it selects the node."""
         name = body["metadata"]["name"]
+        self._fates.node_seen(event, body)
         labels = None if event == "DELETED" else dict(body["metadata"].get("labels") or {})
         if labels == self._labels.get(name):
             return
@@ -112,10 +118,19 @@ class PoolController:
             for body in await runner.listed(self._cluster, kind):
                 seen(None, body)
         self._listed = True
-        self._wake_all()
+        self._fates.nodes_listed()
+        self.wake_all()
 
     def _nodes(self) -> Nodes:
-        return Nodes(frozenset(self._agents), dict(self._labels))
+        gone = self._fates.gone()
+        return Nodes(frozenset(self._agents) - gone, dict(self._labels), gone)
+
+    async def _lost(self, name: str) -> Nodes:
+        """The nodes, those of the pool that are lost asked for once more."""
+        there = {found.spec.node_name: found.uid for found in self._existing(name) if found.spec is not None}
+        bodies = {node: body for node, uid in there.items() if (body := self._node_pools.get(uid)) is not None}
+        fates = await self._fates.lost(bodies)
+        return replace(self._nodes(), overdue=frozenset(n for n, fate in fates.items() if fate is Fate.OVERDUE))
 
     def _node(self, name: str) -> Nodes:
         """The same of one node."""
@@ -137,7 +152,8 @@ class PoolController:
         bodies = (self._node_pools.get(uid) for uid in sorted(self._members.get(name, ())))
         return [self._node_pools.parsed(body) for body in bodies if body is not None]
 
-    def _wake_all(self) -> None:
+    def wake_all(self) -> None:
+        """Look at every pool again."""
         for name in {*self._uids, *self._members}:
             self.queue.add(name)
 
@@ -192,7 +208,8 @@ class PoolController:
             await self._read_again(name)
         if pool is not None and not pool.deleting and POOL_FINALIZER not in pool.finalizers:
             await self._set_finalizers(pool, (*pool.finalizers, POOL_FINALIZER))
-        failed = await self._carry_out(name, steps(self._pool(name), self._existing(name), self._nodes()))
+        nodes = await self._lost(name)
+        failed = await self._carry_out(name, steps(self._pool(name), self._existing(name), nodes))
         await self._end_or_report(name)
         if failed is not None:
             raise failed
@@ -233,10 +250,19 @@ class PoolController:
             await self._cluster.delete(body)
         elif isinstance(step, LetGo):
             updated = await self._cluster.set_finalizers(body, list(step.finalizers))
+            await self._tell_of_loss(name, body)
             if updated is None or not step.finalizers:
                 self._forget_node_pool(name, step.uid)
             else:
                 self.node_pool_seen(None, updated)
+
+    async def _tell_of_loss(self, name: str, node_pool: Body) -> None:
+        """Of a NodeVFPool that goes without having been given back."""
+        node = (node_pool.get("status") or {}).get("nodeName")
+        if node:
+            pool = self._pools.get(self._uids.get(name, ""))
+            text = f"node {node} is gone: VFs, network and settings of pool {name} were not given back to it"
+            await self._cluster.event(pool or node_pool, warning=True, reason=NODE_GONE.name, message=text)
 
     async def _set_finalizers(self, pool: Pool, finalizers: Iterable[str]) -> None:
         body = self._pools.get(pool.uid)
@@ -258,7 +284,8 @@ class PoolController:
     async def _report(self, pool: Pool) -> None:
         """Write the status if it says something new, and not more often than each STATUS_SECONDS."""
         body = self._pools.get(pool.uid)
-        new = aggregate(pool, self._existing(pool.name), self._nodes())
+        existing = self._existing(pool.name)
+        new = aggregate(pool, existing, replace(self._nodes(), missing=self._missing(pool, existing)))
         stamped = conditions.stamp(new.conditions, pool.status.conditions, self._clock.now(), pool.generation)
         new = new.model_copy(update={"conditions": stamped})
         if body is None or new == pool.status:
@@ -273,6 +300,18 @@ class PoolController:
         self._written[pool.name] = loop.time()
         self._pools.put(await self._cluster.apply_status(body, new.wire(), FIELD_MANAGER))
         await self._tell(body, pool.status, new)
+
+    def _missing(self, pool: Pool, existing: Iterable[NodePool]) -> dict[str, str]:
+        """What is to be said of its nodes that have no Node object any more."""
+        told = any(c.reason == NODE_GONE.name for c in pool.status.conditions)
+        found = {}
+        for one in existing:
+            body = self._node_pools.get(one.uid)
+            if one.spec is not None and body is not None and one.held:
+                node = one.spec.node_name
+                refusal = self._fates.complaint(node, body, told=told, deleting=one.deleting)
+                found.update({node: refusal.message} if refusal else {})
+        return found
 
     def _turn(self, name: str) -> None:
         self._due.discard(name)

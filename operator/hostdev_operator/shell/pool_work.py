@@ -20,7 +20,7 @@ from .watched import Watched, is_deleting
 log = logging.getLogger(__name__)
 
 #: What a release clears of a pool's status: that the node has it, and what stood on the host and in the journal.
-_GIVEN_BACK = ("nodeName", "record", "pf", "vfs", "counts", "network")
+_GIVEN_BACK = ("nodeName", "record", "pf", "vfs", "counts", "network", "settled")
 
 
 class PoolWork:
@@ -97,6 +97,8 @@ class PoolWork:
                 self.objects.doubt(obj.uid)
                 self._freed()  # once: it wakes this pool as well, which stays until the controller lets it go
             return
+        if result.corrected:
+            await self._tell(body, "DriftCorrected", result.corrected, warning=True)
         old, new = _in_order(obj.status), _in_order(result.status)
         if new == old:
             return

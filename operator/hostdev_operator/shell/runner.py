@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from itertools import chain, repeat
 from typing import Any, TypeVar
@@ -63,16 +64,40 @@ async def run(
     """Run the tasks and kopf until kopf is told to stop; an error of a task ends the program.
 
     kopf begins when ``first`` has ended, which reads what it watches: it looks for its kinds once, at its start, and is
-    deaf for ever to a CRD that is applied later.
+    deaf for ever to a CRD that is applied later. It heeds signals from then on; before, they end ``first``: the first
+    process of a container would not even die of them.
     """
+    stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task()) for task in tasks]
         try:
-            await first()
-            await kopf.operator(registry=made, settings=configured, standalone=True, clusterwide=True)
+            await _until_stopped(first(), stop)
+            if not stop.is_set():
+                await kopf.operator(
+                    registry=made, settings=configured, standalone=True, clusterwide=True, stop_flag=stop
+                )
         finally:
             for task in running:
                 task.cancel()
+
+
+async def _until_stopped(first: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Wait for its end, or for a signal; kopf replaces the handlers of signals by its own."""
+    work = asyncio.ensure_future(first)
+
+    def stopped() -> None:
+        stop.set()
+        work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+    finally:
+        work.cancel()
 
 
 async def until_it_works(what: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -82,7 +82,8 @@ class FakeHost:
         self.scsi_hosts: dict[str, frozenset[PciAddress]] = {}
         self.rejections: set[tuple[str, str]] = set()
         self.runs = 0
-        self.platform = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True)
+        self.boots = 1
+        self.platform = Platform(True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True, boot_id="boot-1")
         self.uses: list[Use] = []
         self.unknown_use: str | None = None
         self.disks: dict[str, frozenset[PciAddress]] = {}
@@ -307,6 +308,8 @@ class FakeHost:
         for address, driver in self.native.items():
             self.bind(address, driver)
         self.networks.power_cycle()
+        self.boots += 1
+        self.platform = replace(self.platform, boot_id=f"boot-{self.boots}")
 
     def _prepare(self, hostdev: Hostdev, guest: FakeGuest, before: dict[PciAddress, str | None]) -> None:
         device = self.devices.get(hostdev.address)

@@ -1,0 +1,1 @@
+"""How the container image is built where no image registry is reachable."""

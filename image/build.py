@@ -1,0 +1,236 @@
+"""The container image, built once into the user's cache folder, keyed by all that it is made of.
+
+``python -m image.build`` (``make image``) leaves it in ``build/image``: ``image.tar`` for ``docker load``, ``ctr images
+import`` or ``kind load image-archive``, ``sbom.cdx.json``, and ``image.json`` with its name, id and size.
+
+IMAGE_PULL=1 takes the Dockerfile's base from an image registry. Otherwise it is made of Debian packages; IMAGE_FRESH=1
+makes it anew, with what Debian has today. SOURCE_DATE_EPOCH is by default when the image's sources were last committed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+SUITE = "trixie"
+#: What the image is made of, as .dockerignore lets it in, and what makes it.
+SOURCES = (
+    "Dockerfile",
+    ".dockerignore",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+    "requirements.lock",
+    "image",
+    "operator",
+)
+
+#: Finished images in the cache, of 190 MB each.
+_KEPT = 4
+
+Progress = Callable[[str], None]
+
+
+class ImageError(RuntimeError):
+    """A step failed; the message has the end of what it printed."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image. ``name`` has its tag; ``id`` is the digest of its configuration, which names all layers."""
+
+    archive: Path
+    sbom: Path
+    name: str
+    id: str
+    bytes: int
+
+
+def cache_folder() -> Path:
+    """Where all that is built for long is kept, under XDG_CACHE_HOME (default ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
+
+
+def ensure(progress: Progress = print) -> Image:
+    """Return the image of this tree, built if it is not there. Needs root and the package registries for that.
+
+    Raises ImageError.
+    """
+    stamps = _stamps()
+    base = _base(progress)
+    # Made anew, the base may have other packages than before.
+    key = _digest(_files(), json.dumps(stamps), base.with_suffix(".sha256").read_text() if base else "pull")
+    folder = _stage("image", key, lambda out: _build(out, cache_folder() / "image-store", base, stamps), progress)
+    _forget(folder)
+    return _image(folder)
+
+
+def build_anew(out: Path, store: Path, progress: Progress = print) -> Image:
+    """Build once more, into the folder ``out``, with nothing from before: ``store`` is a folder that is empty."""
+    _build(out, store, _base(progress), _stamps())
+    return _image(out)
+
+
+def _forget(latest: Path) -> None:
+    """Images of former sources, but for a few: one that somebody works with may be among them."""
+    latest.touch()
+    made = [path for path in latest.parent.glob("image-*") if re.fullmatch(r"image-[0-9a-f]{16}", path.name)]
+    for old in sorted(made, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _image(folder: Path) -> Image:
+    made = json.loads((folder / "image.json").read_text())
+    return Image(folder / "image.tar", folder / "sbom.cdx.json", made["name"], made["id"], made["bytes"])
+
+
+def _base(progress: Progress) -> Path | None:
+    """The archive of the base image; None: it is pulled."""
+    if os.environ.get("IMAGE_PULL"):
+        return None
+    _run([HERE / "tools.sh"], "tools", {})
+    key = _digest([HERE / "base.sh"], SUITE, platform.machine())
+    if os.environ.get("IMAGE_FRESH"):
+        shutil.rmtree(cache_folder() / f"image-base-{key}", ignore_errors=True)
+
+    def make(out: Path) -> None:
+        _run([HERE / "base.sh", SUITE, out], "base", {"SOURCE_DATE_EPOCH": "0"})
+        with (out / "base.tar").open("rb") as stream:
+            (out / "base.sha256").write_text(hashlib.file_digest(stream, "sha256").hexdigest())
+
+    return _stage("image-base", key, make, progress) / "base.tar"
+
+
+def _build(out: Path, store: Path, base: Path | None, stamps: Mapping[str, str]) -> None:
+    _run([HERE / "tools.sh"], "tools", {})
+    command = [HERE / "build.sh", out, store, base or "pull", _sbom_tools()]
+    _run(command, "image", stamps)
+
+
+def _sbom_tools() -> Path:
+    """A Python environment with what requirements-sbom.lock names."""
+    lock = HERE / "requirements-sbom.lock"
+
+    def make(out: Path) -> None:
+        _run([sys.executable, "-m", "venv", out], "environment", {})
+        _run([out / "bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock], "SBOM tools", {})
+        # The programs name their interpreter by its path, and the folder gets another name.
+        for program in ("debsbom", "cyclonedx-py"):
+            module = {"debsbom": "debsbom.cli", "cyclonedx-py": "cyclonedx_py"}[program]
+            call = f'exec "$(dirname "$0")/python" -m {module} "$@"'
+            (out / "bin" / program).write_text(f"#!/bin/sh\n{call}\n")
+
+    return _stage("image-sbom", _digest([lock], sys.version), make, lambda _line: None)
+
+
+def _stamps() -> dict[str, str]:
+    """Version, revision and time. Only commits that touch the sources count, so that others change nothing."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    epoch, _, revision = _git("log", "-1", "--format=%ct %H", "--", *SOURCES).partition(" ")
+    if revision and _git("status", "--porcelain", "--", *SOURCES):
+        revision += "-dirty"
+    return {
+        "VERSION": project["version"],
+        "REVISION": revision,
+        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or epoch or "0",
+    }
+
+
+def _git(*words: str) -> str:
+    """Empty where there is no git or no repository: an unpacked release."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    done = subprocess.run([git, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _files() -> list[Path]:
+    found = [path for name in SOURCES for path in [REPOSITORY / name, *(REPOSITORY / name).rglob("*")]]
+    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _digest(files: Sequence[Path], *texts: str) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(REPOSITORY)} {os.access(path, os.X_OK)} {len(content)}\n".encode() + content)
+    for text in texts:
+        digest.update(f"{len(text)}\n{text}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _stage(name: str, key: str, make: Callable[[Path], None], progress: Progress) -> Path:
+    """Return the stage's folder. It is made elsewhere and then renamed: what has the name is complete."""
+    final = cache_folder() / f"{name}-{key}"
+    with _locked(cache_folder() / f"{name}.lock"):
+        if final.is_dir():
+            return final
+        progress(f"building {name} ...")
+        began = time.monotonic()
+        work = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=cache_folder()))
+        try:
+            work.chmod(0o755)
+            make(work)
+            work.rename(final)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        progress(f"{name} built in {time.monotonic() - began:.0f} s")
+    return final
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command: Sequence[Path | str], name: str, environment: Mapping[str, str]) -> None:
+    """Run a program; its output is shown only when it fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ImageError(f"{name} failed with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
+def _main() -> None:
+    try:
+        image = ensure(lambda line: print(line, flush=True))
+    except ImageError as error:
+        sys.exit(str(error))
+    shown = REPOSITORY / "build/image"
+    shown.parent.mkdir(exist_ok=True)
+    shown.unlink(missing_ok=True)
+    shown.symlink_to(image.archive.parent)
+    print(f"{image.name} {image.id}, {image.bytes / 1e6:.0f} MB: build/image/image.tar, build/image/sbom.cdx.json")
+
+
+if __name__ == "__main__":
+    _main()
