@@ -68,6 +68,7 @@ class Replicas:
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self.plane = plane
         self._folder = folder
+        self._began = time.time()
         self.all: list[Replica] = []
         self._watched = folder / "watched"
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -110,8 +111,8 @@ class Replicas:
         self.until(f"{replica.pod} leads", lambda: self.leads(replica))
 
     def writes(self, pod: str | None = None, since: float | None = None) -> list[AuditEntry]:
-        """Of the replicas, but for the Lease."""
-        found = self.plane.writes(since)
+        """Of these replicas, but for the Lease. The audit log has those of other tests too, and of the same names."""
+        found = self.plane.writes(self._began if since is None else since)
         return [w for w in found if w.pod and w.resource != "leases" and pod in (None, w.pod)]
 
     def all_bound(self, names: list[str]) -> bool:

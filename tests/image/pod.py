@@ -142,6 +142,7 @@ class Pod:
     def _expanded(self, word: str) -> str:
         for name, value in self._values.items():
             word = word.replace(f"$({name})", value)
+        assert "$(" not in word, f"no value for {word}"
         return word
 
     def _mounts(self) -> list[Body]:

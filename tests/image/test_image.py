@@ -46,7 +46,8 @@ def account(plane: ControlPlane, tmp_path: Path, request: pytest.FixtureRequest)
 
 def values(plane: ControlPlane) -> dict[str, str]:
     server = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
-    return {"NODE_NAME": "image-node", "POD_IP": "127.0.0.1", **server}
+    pod = {"NODE_NAME": "image-node", "POD_IP": "127.0.0.1", "POD_NAMESPACE": "hostdev-system"}
+    return {**pod, **server}
 
 
 @pytest.fixture
