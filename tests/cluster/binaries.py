@@ -1,10 +1,11 @@
-"""The programs of the test control plane: etcd, kube-apiserver and kubectl.
+"""The programs of the test control plane (etcd, kube-apiserver, kubectl), and those that make nodes of machines.
 
 Where ``KUBEBUILDER_ASSETS`` is set (the convention of controller-runtime's envtest) they are taken from
 there. Otherwise they are built once from the Go modules pinned in ``control-plane/`` and kept in the user's
-cache directory.
+cache directory. The programs of nodes are always built.
 
-``python -m tests.cluster.binaries`` prints the folder as its last line; progress goes to standard error.
+``python -m tests.cluster.binaries`` prints the folder as its last line, with ``--nodes`` also that of the nodes'
+programs; progress goes to standard error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +41,18 @@ class _Program:
 
 
 # kubectl comes after kube-apiserver: its time is what is left once the packages that they share are compiled.
-_PROGRAMS = (
+_CONTROL_PLANE = (
     _Program("etcd", "./etcd", 80),
     _Program("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 350),
     _Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", 35),
+)
+# Measured once the control plane's were built.
+_NODES = (
+    _Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", 100),
+    _Program("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 80),
+    _Program("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 20),
+    _Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 20),
+    _Program("kubeadm", "k8s.io/kubernetes/cmd/kubeadm", 20),
 )
 
 
@@ -61,20 +70,33 @@ def ensure(progress: Progress = print) -> Path:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets:
         return _from_assets(Path(assets))
+    return _built("control-plane", _CONTROL_PLANE, progress)
+
+
+def ensure_nodes(progress: Progress = print) -> Path:
+    """Return the folder that holds kubelet, kube-controller-manager, kube-scheduler, kube-proxy and kubeadm.
+
+    As ensure does; they are of the same version as its programs.
+    """
+    return _built("nodes", _NODES, progress)
+
+
+def _built(name: str, programs: Sequence[_Program], progress: Progress) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
-    folder = cache / f"control-plane-{_inputs_hash()}"
+    folder = cache / f"{name}-{_inputs_hash()}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock"), progress):
+    # One lock for both: whoever comes second finds the packages that they share compiled.
+    with _locked(cache / "programs.lock", progress):
         # Another process may have built it while this one waited for the lock.
         if not folder.is_dir():
-            _build(folder, progress)
+            _build(folder, programs, progress)
     return folder
 
 
 def _from_assets(folder: Path) -> Path:
-    missing = [program.name for program in _PROGRAMS if not os.access(folder / program.name, os.X_OK)]
+    missing = [program.name for program in _CONTROL_PLANE if not os.access(folder / program.name, os.X_OK)]
     if missing:
         message = f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}; unset it to build from source"
         raise BinariesError(message)
@@ -114,12 +136,12 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for another process that builds the test control plane")
+            progress("waiting for another process that builds programs")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _build(folder: Path, progress: Progress) -> None:
+def _build(folder: Path, programs: Sequence[_Program], progress: Progress) -> None:
     """Build next to ``folder`` and rename at the end, so that a broken build never looks like a whole one."""
     go = shutil.which("go")
     if go is None:
@@ -134,14 +156,15 @@ def _build(folder: Path, progress: Progress) -> None:
     partial.mkdir()
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
     started = time.monotonic()
-    progress(f"building the test control plane in {folder.parent} (once, about 8 minutes on two cores)")
-    for program in _PROGRAMS:
+    minutes = sum(program.seconds for program in programs) // 60 + 1
+    progress(f"building programs in {folder.parent} (once, about {minutes} minutes on two cores)")
+    for program in programs:
         progress(f"building {program.name} (about {program.seconds} s when nothing is cached)")
         begun = time.monotonic()
         _run([go, "build", *_build_flags(), "-o", str(partial / program.name), program.package], environment)
         progress(f"built {program.name} in {time.monotonic() - begun:.0f} s")
     partial.rename(folder)
-    progress(f"built the test control plane in {time.monotonic() - started:.0f} s")
+    progress(f"built {folder.name} in {time.monotonic() - started:.0f} s")
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:
@@ -156,10 +179,15 @@ def _run(command: list[str], environment: Mapping[str, str]) -> None:
 
 def _main() -> None:
     try:
-        folder = ensure(lambda line: print(line, file=sys.stderr, flush=True))
+        print(ensure(_tell))
+        if "--nodes" in sys.argv[1:]:
+            print(ensure_nodes(_tell))
     except BinariesError as error:
         sys.exit(str(error))
-    print(folder)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,16 @@ def test_a_second_call_builds_nothing(cache: Path, monkeypatch: pytest.MonkeyPat
     assert all("gitVersion=v1." in call for call in calls)
 
 
+def test_the_programs_of_nodes_have_a_folder_of_their_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_go(cache, GO_THAT_WORKS, monkeypatch)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", os.fspath(cache))  # which has none of them
+
+    folder = binaries.ensure_nodes(lambda _line: None)
+
+    assert {"kubelet", "kube-scheduler", "kube-controller-manager"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "kubectl").exists()
+
+
 def test_a_broken_build_is_not_taken_for_a_whole_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_go(cache, GO_THAT_FAILS, monkeypatch)
     for _ in range(2):
