@@ -63,6 +63,7 @@ class Approvals:
 
     def __init__(self, store: ApprovalStore) -> None:
         self._store = store
+        self._worded: dict[str, tuple[PoolWish, PoolPlan, Observation, Described]] = {}
 
     def plan(self, wish: Wish, node: str, status: DeviceAssignmentStatus, host: Observation) -> Planned:
         """What is to be done, and whether it may begin; ``status`` is the object's as it is. Changes nothing."""
@@ -88,11 +89,19 @@ class Approvals:
         """The same of a pool; a plan that may not begin is a refusal."""
         answer = plan_pool(wish, host)
         if isinstance(answer, Refusal) or not answer:
+            self._worded.pop(wish.uid, None)
             return PlannedStep(answer)
-        words = pool_in_words(wish, host, answer)
+        words = self._pool_in_words(wish, host, answer)
         drift = Drift.THERE if is_pool_drift(answer, wish, status.settled, host) else Drift.NONE
         verdict = judge(asked_by_pool(wish, status.plan, host), words, self._known(wish.uid), drift)
         return PlannedStep(verdict.waits or answer, verdict)
+
+    def _pool_in_words(self, wish: PoolWish, host: Observation, answer: PoolPlan) -> Described:
+        """To foresee the steps to come takes far longer than to plan one, and most looks see what the last one saw."""
+        known = self._worded.get(wish.uid)
+        if known is None or known[:3] != (wish, answer, host):
+            known = self._worded[wish.uid] = (wish, answer, host, pool_in_words(wish, host, answer))
+        return known[3]
 
     def begin(self, verdict: Verdict) -> None:
         """Right before the plan's first change."""
@@ -119,6 +128,7 @@ class Approvals:
 
     def forget(self, uid: str) -> None:
         """The object is released, or gone. If that fails, what stays is never asked for: no UID comes twice."""
+        self._worded.pop(uid, None)
         with suppress(HostError):
             if self._known(uid):
                 self._store.drop(uid)

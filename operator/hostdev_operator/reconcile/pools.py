@@ -146,10 +146,8 @@ class PoolReconciler:
         wish = obj.wish()
         try:
             self.take_up_record(obj)
-            known = self._looker.latest()
-            planned = self._approvals.plan_pool(wish, obj.status, known)
-            if obj.status.node_name is None and not obj.deleting and _begins(wish, planned.answer, known):
-                return _claim(obj)  # an old look will do: nothing is changed before the next run
+            if self._claims(obj, wish):
+                return _claim(obj)
             for number in range(_LOOKS):
                 # an old look will do for a start: the one under the locks tells whether they are the right ones
                 names = self._lock_names(wish, self._looker.shared()[0] if number else self._looker.latest())
@@ -161,6 +159,13 @@ class PoolReconciler:
             return self._result(obj, wish, None, Outcome(failed=Refusal(error.reason, error.message)))
         moving = Refusal(reasons.HOST_CHANGED, f"the PF of pool {wish.name} is another one at each look")
         return self._result(obj, wish, None, Outcome(failed=moving))
+
+    def _claims(self, obj: NodePool, wish: PoolWish) -> bool:
+        """Before all else, from an old look, which will do: nothing is changed before the next run."""
+        if obj.status.node_name is not None or obj.deleting:
+            return False
+        known = self._looker.latest()
+        return _begins(wish, self._approvals.plan_pool(wish, obj.status, known).answer, known)
 
     def release_orphan(self, orphan: Orphan) -> Refusal | None:
         """Give back what a pool has left that is gone from the API; a refusal says what it waits for."""
