@@ -12,7 +12,7 @@ from tests.lab.guests import define, guest_xml
 from tests.system.pools import IGB, PfView, from_pool, pool
 from tests.system.stack import Stack
 
-RUNS, STARTS = 3, 15
+RUNS, STARTS = 5, 25
 VFS = 7
 POOL = GUEST = "benchpool"
 FILES = ("virsh_pool.sh", "virsh_pool_release.sh")

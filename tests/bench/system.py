@@ -13,7 +13,7 @@ from tests.bench.watch import Test, Watch
 from tests.lab.guests import define, guest_xml
 from tests.system.stack import NODE, Stack, assignment
 
-RUNS, STARTS = 7, 3
+RUNS, STARTS = 11, 3
 GUEST, NAME = "bench", "bench"
 E1000 = "8086:100e"
 FILES = ("virsh_assign.sh", "virsh_release.sh", "floor.py")
