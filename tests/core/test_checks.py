@@ -128,6 +128,12 @@ ROWS = (
     Row("an override of the device does not lift its mates",
         replace(GOOD, uses=(Use(MATE, "carries the swap space"),), settings=OVERRIDDEN),
         checks.host_can_spare_it, reasons.HOST_CRITICAL, (str(MATE), "swap space")),
+    Row("the guest has as many as it may have", replace(
+        with_guest(GOOD, WEB, config=(Hostdev(LONER),)), settings=Settings(devices_per_guest=1)),
+        checks.guest_has_room, reasons.TOO_MANY_DEVICES, (str(NIC), "web has 1", "devicesPerGuest")),
+    Row("there is room for one of two", replace(GOOD, settings=Settings(devices_per_guest=1)),
+        checks.guest_has_room, reasons.TOO_MANY_DEVICES, (str(NIC), "web has 0", "(2 devices)"),
+        intent(group_policy=ASSIGN_ALL)),
     Row("the running guest has no slot", with_guest(GOOD, WEB, active=True, slots=Slots(True, 0, 0)),
         checks.guest_has_a_slot, reasons.NO_GUEST_PCI_SLOT, (str(NIC), "web", "attach: Auto"), intent(attach=LIVE)),
     Row("the running guest has one slot for two", with_guest(GOOD, WEB, active=True, slots=Slots(False, 0, 1)),

@@ -258,6 +258,18 @@ def test_a_nic_whose_portgroup_vanishes_is_taken_out_of_the_xml() -> None:
         assert nic_withdrawal(mine, stays) == Plan()
 
 
+def test_vfs_of_pools_count_for_the_limit_of_devices() -> None:
+    one = Settings(devices_per_guest=1)
+    assert actions_of(plan_nic(nic_intent(), replace(pool_host(), settings=one)))
+    plain = Nic("net0", MAC2, "default")  # of a network without VFs
+    theirs = Nic("net1", "52:54:00:00:00:77", "net-a")
+    assert actions_of(plan_nic(nic_intent(), replace(with_guest(pool_host(), WEB, nics=(plain,)), settings=one)))
+    refusal = refusal_of(plan_nic(nic_intent(), replace(with_guest(pool_host(), WEB, nics=(theirs,)), settings=one)))
+    assert refusal.reason is reasons.TOO_MANY_DEVICES
+    assert "has 1 host devices" in refusal.message
+    assert plan_nic(nic_intent(), replace(configured(), settings=Settings(devices_per_guest=0))) == Plan()
+
+
 def test_a_mac_that_another_nic_has_is_refused() -> None:
     host = with_guest(pool_host(), DB, nics=(Nic("net0", MAC, "default"),))
     refusal = refusal_of(plan_nic(nic_intent(mac=MAC), host))

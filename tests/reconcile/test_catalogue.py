@@ -152,6 +152,11 @@ def paused(engine: Engine) -> str:
     return run(engine)
 
 
+def too_many_devices(engine: Engine) -> str:
+    engine.settings = Settings(devices_per_guest=0)
+    return run(engine)
+
+
 def on_platform(**changes: Any) -> Scenario:
     def scenario(engine: Engine) -> str:
         engine.host.platform = replace(engine.host.platform, **changes)
@@ -299,6 +304,7 @@ SCENARIOS: dict[str, Scenario] = {
     "IOMMUGroupNotViable": group_not_viable,
     "FirmwareReservedMemory": plugging_says(reasons.FIRMWARE_RESERVED_MEMORY),
     "NotDetached": not_detached,
+    "TooManyDevices": too_many_devices,
     "NoGuestPCISlot": no_guest_pci_slot,
     "UnplugPending": unplugging("is silent"),
     "UnplugRejected": unplugging("refuses"),

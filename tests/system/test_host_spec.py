@@ -41,6 +41,24 @@ def test_paused_nothing_is_changed(spec: Stack, device: str, mate: str) -> None:
     spec.wait_gone("standing")
 
 
+def test_a_guest_gets_no_more_devices_than_it_may_have(spec: Stack, device: str, mate: str) -> None:
+    lab = spec.lab
+    define(lab, "modest", guest_xml("modest"))
+    spec.wait_guest_listed("modest")
+    spec.patch(NODE, {"spec": {"limits": {"devicesPerGuest": 1}}}, "devicehost")
+    first = lab.find_devices("8086:10c9")[0]
+    spec.apply(assignment("first", domain="modest", address=first))
+    spec.wait_condition("first", "Ready", "True")
+    spec.apply(assignment("second", domain="modest", address=device))
+    message = spec.wait_condition("second", "Ready", "False", "TooManyDevices")
+    assert f"guest modest has 1 host devices, and this node allows a guest 1, so it cannot get {device}" in message
+    assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")
+    spec.patch(NODE, {"spec": {"limits": {"devicesPerGuest": 2}}}, "devicehost")
+    spec.wait_condition("second", "Ready", "True")
+    assert source(first) in config_xml(spec, "modest")
+    assert source(device) in config_xml(spec, "modest")
+
+
 def test_override_lifts_the_guard_for_the_listed_device_alone(spec: Stack, device: str, mate: str) -> None:
     lab = spec.lab
     define(lab, "patient", guest_xml("patient"))

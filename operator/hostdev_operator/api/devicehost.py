@@ -9,6 +9,9 @@ from pydantic import Field
 from .common import AddressText, Conditions, DriverName, GuestName, Model, PoolName, Uuid, rules
 from .plan import Approval
 
+#: The limit of the guide (RHEL 6, chapter 9). Neither libvirt nor QEMU has one; a PCI bus, or a root port each, has.
+DEVICES_PER_GUEST = 32
+
 Uid = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -35,6 +38,16 @@ class CriticalOverride(Model):
     )
 
 
+class Limits(Model):
+    """How much guests of the node may have."""
+
+    devices_per_guest: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=DEVICES_PER_GUEST,
+        description="Host PCI devices of one guest, VFs of pools included, whoever gave them to it. What is more is"
+        " refused before anything is detached; what a guest has is never taken away.",
+    )
+
+
 class DeviceHostSpec(Model):
     """What the administrator says of the node."""
 
@@ -48,6 +61,7 @@ class DeviceHostSpec(Model):
         description="Manual: no plan of an assignment or a pool is begun on this node before it is approved, whatever"
         " their own spec.approval says.",
     )
+    limits: Limits = Field(default=Limits(), description="How much guests of this node may have.")
     critical_overrides: Annotated[
         tuple[CriticalOverride, ...],
         Field(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from . import reasons
 from .intent import ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent, is_alias_of
+from .limits import too_many_devices
 from .model import Guest, Observation, PciDevice, Role, Use
 from .pci import PciAddress
 from .reasons import Reason
@@ -305,6 +306,16 @@ def host_does_not_use_it(case: Case) -> Refusal | None:
     return None
 
 
+def guest_has_room(case: Case) -> Refusal | None:
+    """The administrator's limit for each guest. A VF's NIC is counted by its device."""
+    guest = case.guest
+    if guest is None:
+        return None
+    new = sum(all(h.address != d.address for h in guest.config) for d in case.targets)
+    why = too_many_devices(guest, new, case.device.label, case.host)
+    return Refusal(reasons.TOO_MANY_DEVICES, why) if why else None
+
+
 def guest_has_a_slot(case: Case) -> Refusal | None:
     """attach: Live. Hot plug adds no controllers, so nothing is detached for a guest that cannot take the device."""
     guest = case.guest
@@ -363,6 +374,7 @@ CHECKS: tuple[Check, ...] = (
     mates_need_nothing,
     host_can_spare_it,
     group_is_viable,
+    guest_has_room,
     guest_has_a_slot,
 )
 #: These are asked of a claim that stands.

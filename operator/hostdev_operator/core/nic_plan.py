@@ -22,6 +22,7 @@ from .actions import (
 from .adoption import adoptable_nics, nic_is_as_asked
 from .checks import Refusal, missing_guest, paused
 from .intent import AUTO, LIVE, NicIntent, Wish
+from .limits import too_many_devices
 from .model import Guest, Nic, Observation, PciDevice
 from .network import Network, NetworkDefinition, NetworkPortgroup
 from .nic import holder_of_mac, is_as, of_alias, pf_of, wanted_nic
@@ -206,6 +207,14 @@ def mac_is_free(case: NicCase) -> Refusal | None:
     return mac_in_use(case.wanted.mac, holder, case.intent.owner) if holder else None
 
 
+def guest_has_room(case: NicCase) -> Refusal | None:
+    """The administrator's limit for each guest."""
+    if case.guest is None or case.config is not None:
+        return None
+    why = too_many_devices(case.guest, 1, case.intent.thing, case.host)
+    return Refusal(reasons.TOO_MANY_DEVICES, why) if why else None
+
+
 def it_can_be_plugged(case: NicCase) -> Refusal | None:
     """attach: Live. A running guest must have a slot, and the pool a VF."""
     return cannot_be_plugged(case) if case.intent.attach == LIVE else None
@@ -262,6 +271,7 @@ CHECKS: tuple[NicCheck, ...] = (
     network_is_active,
     portgroup_is_known,
     mac_is_free,
+    guest_has_room,
     it_can_be_plugged,
 )
 #: These are asked of a NIC that stands.

@@ -300,6 +300,11 @@ NO_GUEST_PCI_SLOT = _row("NoGuestPCISlot", Retry.ON_EVENT,
     " all conventional ones.",
     "No more available PCI slots", "No PCI buses available", "requires hotplug capability",
     "does not support hotplugging", "Hot-plug failed: unsupported by the port", "no slot/function available for")
+TOO_MANY_DEVICES = _row("TooManyDevices", Retry.ON_EVENT,
+    "The guest has as many host devices as a guest of this node may have.",
+    "Take a device away from the guest (delete an assignment, or `virsh detach-device NAME FILE --config`); or allow"
+    " more: `kubectl patch devicehost NODE --type merge -p '{\"spec\":{\"limits\":{\"devicesPerGuest\":64}}}'`. Each"
+    " needs a PCI slot of the guest as well.")
 _ASK_AGAIN = (
     " To ask again: `kubectl patch deviceassignment NAME -n NAMESPACE --type merge -p"
     ' \'{"spec":{"detach":"WhenOff"}}\'`, then the same with Live.'

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ..api.devicehost import DeviceHostSpec
+from ..api.devicehost import DEVICES_PER_GUEST, DeviceHostSpec
 from .pci import PciAddress
 
 #: Of spec.approval.
@@ -21,13 +21,14 @@ class Settings:
     """``paused``: look and report, change nothing. ``overrides``: device -> why it may be taken from the host.
 
     ``release_orphans``: UIDs of records whose assignment is gone, and whose devices shall be given back. ``manual``:
-    every plan must be approved.
+    every plan must be approved. ``devices_per_guest``: how many host devices a guest may have.
     """
 
     paused: bool = False
     overrides: Mapping[PciAddress, str] = field(default_factory=lambda: MappingProxyType({}))
     release_orphans: frozenset[str] = frozenset()
     manual: bool = False
+    devices_per_guest: int = DEVICES_PER_GUEST
 
     @classmethod
     def of(cls, spec: DeviceHostSpec | None) -> Settings:
@@ -39,4 +40,5 @@ class Settings:
             with suppress(ValueError):
                 overrides[PciAddress.parse(override.device)] = override.reason
         manual = spec.approval == MANUAL
-        return cls(spec.paused, MappingProxyType(overrides), frozenset(spec.release_orphans), manual)
+        orphans = frozenset(spec.release_orphans)
+        return cls(spec.paused, MappingProxyType(overrides), orphans, manual, spec.limits.devices_per_guest)

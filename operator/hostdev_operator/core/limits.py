@@ -1,0 +1,29 @@
+"""How many host devices one guest may have: said before anything is detached, with the number that is in the way."""
+
+from __future__ import annotations
+
+from .model import Guest, Observation
+
+
+def too_many_devices(guest: Guest, new: int, thing: str, host: Observation) -> str | None:
+    """Why the guest may not have so many more; None if it may. ``thing`` is what it would get.
+
+    Counted are devices and VFs of pools, those of others too, in the persistent XML or in the running guest. The limit
+    is the administrator's (spec.limits of the DeviceHost); by default that of the guide: 32 for each guest.
+    """
+    limit = host.settings.devices_per_guest
+    has = _assigned(guest, host)
+    if not new or has + new <= limit:
+        return None
+    return (
+        f"guest {guest.name} has {has} host devices, and this node allows a guest {limit}, so it cannot get {thing}"
+        f"{f' ({new} devices)' if new > 1 else ''}; take one away, or raise spec.limits.devicesPerGuest of the"
+        " DeviceHost"
+    )
+
+
+def _assigned(guest: Guest, host: Observation) -> int:
+    """A VF of a pool has an address while the guest runs, and none in the persistent XML."""
+    pools = {name for name, network in host.networks.items() if network.hands_out_vfs}
+    config = sum(h.element != "disk" for h in guest.config) + sum(n.network in pools for n in guest.nics)
+    return max(config, sum(h.element != "disk" for h in guest.live))
