@@ -50,8 +50,9 @@ lint: setup ## ruff, mypy, layers
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
 
-crds: setup ## write crds/, docs/conditions.md and docs/troubleshooting.md anew from the code
+crds: setup ## write crds/ and the generated pages of docs/ anew: conditions, troubleshooting, coverage
 	@$(PY) -m hostdev_operator crds --output crds --docs docs
+	@$(PY) -m tests.coverage
 
 lock: setup ## pin the dependencies of pyproject.toml and of the image anew
 	@$(PY) -m pip install --quiet uv

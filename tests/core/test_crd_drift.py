@@ -9,6 +9,7 @@ import yaml
 
 from hostdev_operator.api import crd
 from hostdev_operator.core import catalogue
+from tests import coverage
 
 ROOT = Path(__file__).parents[2]
 FILES = crd.render()
@@ -28,6 +29,10 @@ def test_crds_has_no_other_files() -> None:
 def test_the_generated_docs_are_what_the_catalogue_says(name: str, tmp_path: Path) -> None:
     catalogue.write(tmp_path / "new")
     assert (ROOT / "docs" / name).read_text() == (tmp_path / "new" / name).read_text() == DOCS[name], "run `make crds`"
+
+
+def test_the_coverage_is_what_the_tests_say() -> None:
+    assert coverage.PAGE.read_text() == coverage.page(), "run `make crds`"
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:

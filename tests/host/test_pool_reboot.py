@@ -72,6 +72,7 @@ def starts(system: Stack) -> list[str]:
     return system.lab.run("pgrep -f guest=").stdout.split()
 
 
+@pytest.mark.mission("N2", "P3")
 def test_a_power_cut_changes_neither_mac_nor_vlan(system: Stack) -> None:
     lab = system.lab
     assert f"{PF_MAC} {pf(lab)[1]} {VFS} 0 up" in lab.read(CONF)

@@ -67,6 +67,7 @@ def kernel_made_vfs(lab: LabHost) -> float:
     return float(found[1])
 
 
+@pytest.mark.mission("P3")
 def test_vfs_network_and_guest_are_back_after_a_reboot(host: LabHost) -> None:
     host.power_cycle()
     name, address = pf(host)

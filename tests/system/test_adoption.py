@@ -196,6 +196,7 @@ def run_import(system: Stack) -> tuple[str, dict[str, dict[str, Any]]]:
     return text, {body["metadata"]["name"]: body for body in bodies}
 
 
+@pytest.mark.mission("A6", part=True)
 def test_what_virsh_has_made_is_adopted_and_left_again_and_nothing_has_changed(by_hand: ByHand) -> None:
     system, lab = by_hand.system, by_hand.lab
     make_node(system)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from tests.lab.guests import define, guest_xml, wait_for_guest
 from tests.system.inspect_guest import config_xml, live_xml, source
 from tests.system.stack import AGENT_USER, CONTROLLER_USER, NODE, Stack, assignment
@@ -26,6 +28,12 @@ def test_agent_has_net_admin_and_nothing_else(system: Stack) -> None:
     assert re.search(r"^NoNewPrivs:\s+1$", text, re.MULTILINE)
 
 
+def _numa_node(system: Stack, address: str) -> int | None:
+    number = int(system.lab.sysfs(f"bus/pci/devices/{address}/numa_node"))
+    return None if number < 0 else number
+
+
+@pytest.mark.mission("D1", "D2", "D3", "D4")
 def test_device_host_says_what_lspci_and_sysfs_say(system: Stack) -> None:
     status = system.get("devicehost", NODE)["status"]
     told = {d["address"]: d for d in status["devices"]}
@@ -40,6 +48,10 @@ def test_device_host_says_what_lspci_and_sysfs_say(system: Stack) -> None:
         assert (entry["product"]["id"], entry["product"].get("name", "Device")) == (f"0x{product[1]}", product[0])
         assert entry.get("driver") == system.lab.driver(address)
         assert entry.get("iommuGroup") == system.lab.iommu_group(address)
+        assert entry.get("numaNode") == _numa_node(system, address)
+        kind = "VFIO" if entry.get("driver") == "vfio-pci" else "HostDriver"
+        assert entry.get("holder") == ({"kind": kind, "name": entry["driver"]} if "driver" in entry else None)
+    assert {d["name"] for d in told.values()} == set(system.lab.virsh("nodedev-list", "--cap", "pci").split())
     groups = {g["number"]: {m["address"]: m["role"] for m in g["members"]} for g in status["groups"]}
     first = system.lab.find_devices("8086:100e")[0]
     group = groups[told[first]["iommuGroup"]]
@@ -56,6 +68,7 @@ def test_device_host_says_what_lspci_and_sysfs_say(system: Stack) -> None:
     }
 
 
+@pytest.mark.mission("A1", "A2", "A3", "A5")
 def test_assign_to_a_guest_that_is_off_start_it_and_release(system: Stack, device: str, mate: str) -> None:
     lab = system.lab
     guest_with(system, "first")
@@ -90,6 +103,7 @@ def test_assign_to_a_guest_that_is_off_start_it_and_release(system: Stack, devic
     assert {"Bound", "Assigned", "GuestRunning", "Released"} <= set(events)
 
 
+@pytest.mark.mission("A3")
 def test_unmanaged_device_is_held_between_runs(system: Stack, device: str, mate: str) -> None:
     lab = system.lab
     guest_with(system, "unmanaged")
@@ -170,6 +184,7 @@ def test_guest_undefined_and_defined_again_behind_our_back(system: Stack, device
     assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")
 
 
+@pytest.mark.mission("A2")
 def test_mate_for_another_guest_is_refused_until_the_group_is_free(system: Stack, device: str, mate: str) -> None:
     lab = system.lab
     guest_with(system, "one")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.guests import define, guest_xml, hostdev_xml
 from tests.system.conftest import E1000, clean, drivers
-from tests.system.stack import Stack, assignment
+from tests.system.stack import NODE, Stack, assignment
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,13 @@ def test_refused_by_the_agent(refusals: Refusals, name: str, reason: str, words:
 def test_refused_by_the_controller(refusals: Refusals, name: str, reason: str, word: str) -> None:
     assert word in refusals.message(name, reason)
     assert not refusals.stack.get("deviceassignment", name)["metadata"].get("finalizers")
+
+
+@pytest.mark.mission("D4")
+def test_a_guest_that_virsh_made_is_named_as_holder(refusals: Refusals) -> None:
+    devices = refusals.stack.get("devicehost", NODE)["status"]["devices"]
+    held = next(d for d in devices if d["address"] == refusals.addresses["held"])
+    assert held["holder"] == {"kind": "Guest", "name": "holder"}
 
 
 def test_host_and_guests_are_as_before(refusals: Refusals) -> None:

@@ -41,6 +41,7 @@ def test_paused_nothing_is_changed(spec: Stack, device: str, mate: str) -> None:
     spec.wait_gone("standing")
 
 
+@pytest.mark.mission("H4", part=True)
 def test_a_guest_gets_no_more_devices_than_it_may_have(spec: Stack, device: str, mate: str) -> None:
     lab = spec.lab
     define(lab, "modest", guest_xml("modest"))

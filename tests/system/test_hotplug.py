@@ -24,6 +24,8 @@ def start(system: Stack, name: str, *, xml: str | None = None, refuse: bool = Fa
     return system.lab.run(f"pgrep -f 'guest={name},'").stdout
 
 
+@pytest.mark.mission("A1", "A5")
+@pytest.mark.mission("A4", part=True)
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 def test_plugged_in_and_out_of_a_running_guest(
     system: Stack, device: str, mate: str, machine: Literal["q35", "pc"]
@@ -89,6 +91,7 @@ def test_a_guest_without_a_fitting_slot(system: Stack, device: str, mate: str) -
     assert "<hostdev" not in live_xml(system, "full")
 
 
+@pytest.mark.mission("A2")
 @pytest.mark.parametrize("mates", ["Auto", "Unassigned"])
 def test_the_whole_group_goes_into_a_running_guest_and_out_again(
     system: Stack, device: str, mate: str, mates: str

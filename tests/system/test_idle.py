@@ -69,6 +69,7 @@ def idle(stack: Stack) -> Iterator[Idle]:
 
 
 @pytest.mark.usefixtures("idle")
+@pytest.mark.mission("H3", part=True)
 def test_host_without_iommu(tmp_path: Path) -> None:
     with (
         ControlPlane.start(tmp_path / "control-plane", binaries.ensure()) as plane,

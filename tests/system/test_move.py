@@ -66,6 +66,7 @@ def is_bound_to(node: Stack) -> None:
     node.wait(f"the assignment to be ready on {node.node}", bound)
 
 
+@pytest.mark.mission("N2", "P5")
 def test_a_guest_moves_there_and_back_with_its_mac_and_vlan(system: Stack, other: Stack) -> None:
     first = pf_of(system)
     assert first.mac == pf_of(other).mac

@@ -110,6 +110,7 @@ def vf_nic(name: str, pf: PfView, index: int, **spec: Any) -> str:
 # -- one VF ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.mission("N1")
 def test_a_vf_with_mac_vlan_and_settings_and_all_of_it_as_before(card: PfView, system: Stack) -> None:
     lab, before, vf = system.lab, vf_line(card, 1), card.vfs()[1]
     define_guest(system, "single")
@@ -194,6 +195,7 @@ def test_a_setting_that_the_driver_refuses_is_named_and_nothing_is_left_of_it(ca
     assert vf_line(card, 2) == before._replace(trust=True)
 
 
+@pytest.mark.mission("N2")
 def test_a_mac_that_nobody_gave_is_the_same_after_its_status_is_lost(card: PfView, system: Stack) -> None:
     define_guest(system, "nameless")
     wanted = vf_nic("nameless", card, 1, network={"vlan": 9})
@@ -214,6 +216,7 @@ def test_a_mac_that_nobody_gave_is_the_same_after_its_status_is_lost(card: PfVie
     assert nics(config_xml(system, "nameless")) == [first]
 
 
+@pytest.mark.mission("N3")
 def test_what_is_no_vf_gets_no_mac(card: PfView, system: Stack, device: str) -> None:
     lab = system.lab
     define_guest(system, "plain")
@@ -297,6 +300,7 @@ def test_a_nic_of_a_network_that_was_undefined_by_hand(system: Stack, second: Pf
     assert (MAC, "vlan 42") in second.macs_and_vlans()
 
 
+@pytest.mark.mission("P2", "P4")
 @pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_each_start_takes_a_vf_of_the_pool_and_each_stop_gives_it_back(
     system: Stack, second: PfView, times: int
@@ -335,6 +339,7 @@ def test_each_start_takes_a_vf_of_the_pool_and_each_stop_gives_it_back(
     assert len(macs) == 1
 
 
+@pytest.mark.mission("P2")
 def test_a_running_guest_gets_a_nic_of_a_pool_another_vlan_and_lets_it_go(system: Stack, second: PfView) -> None:
     lab = system.lab
     system.apply(pool("live", second.netdev, 2, linkUp=True))

@@ -24,6 +24,7 @@ def wait_pool(system: Stack, name: str, status: str = "True", reason: str | None
     return pool_condition(system, f"{name}.{NODE}", status, reason)
 
 
+@pytest.mark.mission("P1", "P3")
 def test_a_pool_makes_vfs_and_network_and_gives_all_of_it_back(system: Stack, pf: PfView) -> None:
     lab = system.lab
     assert (pf.num_vfs, pf.autoprobe, pf.up) == (0, "1", False)
@@ -42,6 +43,7 @@ def test_a_pool_makes_vfs_and_network_and_gives_all_of_it_back(system: Stack, pf
     assert lab.run("ls /var/lib/hostdev-operator/pools").stdout == ""
 
 
+@pytest.mark.mission("P4")
 def test_three_guests_compete_for_two_vfs(system: Stack, pf: PfView) -> None:
     lab = system.lab
     system.apply(pool("two", pf.netdev, 2, linkUp=True, network={"portgroups": [FINANCE]}))
@@ -72,6 +74,7 @@ def test_three_guests_compete_for_two_vfs(system: Stack, pf: PfView) -> None:
     assert allocated in pf.vfs()
 
 
+@pytest.mark.mission("P3")
 def test_a_number_of_vfs_is_never_changed_while_one_is_in_use(system: Stack, pf: PfView) -> None:
     lab = system.lab
     system.apply(pool("busy", pf.netdev, 2, linkUp=True))
@@ -133,6 +136,7 @@ def test_a_vf_of_a_foreign_guest_is_left_out(system: Stack, pf: PfView) -> None:
         lab.run(["sh", "-c", f"echo 0 > {pf.folder}/sriov_numvfs; echo 1 > {pf.folder}/sriov_drivers_autoprobe"])
 
 
+@pytest.mark.mission("P1")
 def test_two_pools_share_a_pf_and_a_third_is_refused(system: Stack, pf: PfView) -> None:
     lab = system.lab
     for name, vfs in (("left", "0-1"), ("right", "2-3"), ("over", "1-2")):

@@ -80,6 +80,7 @@ def test_a_device_that_moves_is_followed_and_another_in_its_place_is_not_taken(s
         assert system.lab.driver(second) == "nvme"
 
 
+@pytest.mark.mission("A2")
 @pytest.mark.parametrize("mate_address", ["Auto", "Unassigned"])
 def test_the_whole_group_for_a_guest_that_is_off(system: Stack, device: str, mate: str, mate_address: str) -> None:
     lab = system.lab
@@ -160,6 +161,7 @@ def test_a_reservation_holds_the_group_for_nobody(system: Stack, device: str, ma
 POOL = "<network><name>vfs</name><forward mode='hostdev' managed='yes'><pf dev='{pf}'/></forward></network>"
 
 
+@pytest.mark.mission("D3", "D4")
 def test_vfs_by_their_pf_and_index_and_by_a_network_that_hands_them_out(system: Stack) -> None:
     lab = system.lab
     pf = lab.find_devices("8086:10c9")[1]
