@@ -131,6 +131,8 @@ ROWS = (
     Row("the guest has as many as it may have", replace(
         with_guest(GOOD, WEB, config=(Hostdev(LONER),)), settings=Settings(devices_per_guest=1)),
         checks.guest_has_room, reasons.TOO_MANY_DEVICES, (str(NIC), "web has 1", "devicesPerGuest")),
+    Row("the guest may not lock its memory", with_guest(GOOD, WEB, memory=65536, hard_limit=65535),
+        checks.guest_has_room, reasons.MEMLOCK_EXCEEDED, (str(NIC), "65536 KiB", "65535 KiB", "memtune web")),
     Row("there is room for one of two", replace(GOOD, settings=Settings(devices_per_guest=1)),
         checks.guest_has_room, reasons.TOO_MANY_DEVICES, (str(NIC), "web has 0", "(2 devices)"),
         intent(group_policy=ASSIGN_ALL)),

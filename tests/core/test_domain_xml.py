@@ -145,6 +145,19 @@ def test_volumes_name_their_pools() -> None:
     assert (set(found.volume_pools), set(found.block_paths)) == ({"a", "b", "c"}, set())
 
 
+def test_memory_and_its_limit_are_the_larger_and_the_smaller_of_both_definitions() -> None:
+    def text(memory: int, more: str) -> str:
+        return f"<domain id='3'><memory unit='KiB'>{memory}</memory>{more}<devices/></domain>"
+
+    limit = "<memtune><hard_limit unit='KiB'>{}</hard_limit></memtune>"
+    seen = domain_xml.guest(GuestXml("u", "n", text(100, limit.format(300)), text(200, limit.format(400))), {})
+    assert (seen.memory, seen.hard_limit) == (200, 300)
+    seen = domain_xml.guest(
+        GuestXml("u", "n", None, text(200, "<memtune><soft_limit unit='KiB'>1</soft_limit></memtune>")), {}
+    )
+    assert (seen.memory, seen.hard_limit) == (200, None)
+
+
 def test_the_run_is_libvirts_number_of_a_running_guest() -> None:
     running = domain("").replace("<domain type", "<domain id='7' type")
     assert domain_xml.guest(GuestXml(WEB, "web", running, None), {}).run == 7

@@ -42,6 +42,21 @@ def test_paused_nothing_is_changed(spec: Stack, device: str, mate: str) -> None:
 
 
 @pytest.mark.mission("H4", part=True)
+def test_a_guest_that_may_not_lock_its_memory(system: Stack, device: str, mate: str) -> None:
+    lab = system.lab
+    define(lab, "tight", guest_xml("tight"))
+    lab.virsh("memtune", "tight", "--hard-limit", "32M", "--config")
+    system.wait_guest_listed("tight")
+    system.apply(assignment("tight", domain="tight", address=device))
+    assert "32768 KiB" in system.wait_condition("tight", "Ready", "False", "MemlockExceeded")
+    assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")
+    lab.virsh("memtune", "tight", "--hard-limit", "-1", "--config")
+    system.wait_condition("tight", "Ready", "True")
+    assert source(device) in config_xml(system, "tight")
+    assert lab.driver(mate) == "vfio-pci"
+
+
+@pytest.mark.mission("H4", part=True)
 def test_a_guest_gets_no_more_devices_than_it_may_have(spec: Stack, device: str, mate: str) -> None:
     lab = spec.lab
     define(lab, "modest", guest_xml("modest"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from . import reasons
 from .intent import ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent, is_alias_of
-from .limits import too_many_devices
+from .limits import too_little_lockable_memory, too_many_devices
 from .model import Guest, Observation, PciDevice, Role, Use
 from .pci import PciAddress
 from .reasons import Reason
@@ -307,13 +307,20 @@ def host_does_not_use_it(case: Case) -> Refusal | None:
 
 
 def guest_has_room(case: Case) -> Refusal | None:
-    """The administrator's limit for each guest. A VF's NIC is counted by its device."""
+    """The limits of the guest. A VF's NIC is counted by its device."""
     guest = case.guest
     if guest is None:
         return None
     new = sum(all(h.address != d.address for h in guest.config) for d in case.targets)
-    why = too_many_devices(guest, new, case.device.label, case.host)
-    return Refusal(reasons.TOO_MANY_DEVICES, why) if why else None
+    return no_room(guest, new, case.device.label, case.host)
+
+
+def no_room(guest: Guest, new: int, thing: str, host: Observation) -> Refusal | None:
+    """Why the guest cannot have so many more devices, by its limits."""
+    if why := too_many_devices(guest, new, thing, host):
+        return Refusal(reasons.TOO_MANY_DEVICES, why)
+    why = too_little_lockable_memory(guest, new, thing)
+    return Refusal(reasons.MEMLOCK_EXCEEDED, why) if why else None
 
 
 def guest_has_a_slot(case: Case) -> Refusal | None:

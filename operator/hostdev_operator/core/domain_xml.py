@@ -120,8 +120,16 @@ def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
         volume_pools=frozenset().union(*(volume_pools(d) for d in both)),
         interfaces=frozenset().union(*(interface_names(d, networks) for d in both)),
         run=_run(live),
+        memory=max((_kib(d, "memory") or 0 for d in both), default=0),
+        hard_limit=min((limit for d in both if (limit := _kib(d, "memtune/hard_limit")) is not None), default=None),
         slots=free_slots(live) if live is not None else Slots(),
     )
+
+
+def _kib(domain: Element, path: str) -> int | None:
+    """Libvirt itself always writes KiB."""
+    text = domain.findtext(path) or ""
+    return int(text) if text.isdigit() else None
 
 
 def _run(live: Element | None) -> int | None:

@@ -1,4 +1,4 @@
-"""How many host devices one guest may have: said before anything is detached, with the number that is in the way."""
+"""What limits the host devices of one guest: said before anything is detached, with the number that is in the way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ def too_many_devices(guest: Guest, new: int, thing: str, host: Observation) -> s
         f"guest {guest.name} has {has} host devices, and this node allows a guest {limit}, so it cannot get {thing}"
         f"{f' ({new} devices)' if new > 1 else ''}; take one away, or raise spec.limits.devicesPerGuest of the"
         " DeviceHost"
+    )
+
+
+def too_little_lockable_memory(guest: Guest, new: int, thing: str) -> str | None:
+    """Why VFIO could not lock the guest's memory; None if it can, or nothing new is to be assigned.
+
+    Libvirt raises QEMU's limit to what VFIO needs, except where the guest has a memtune hard_limit: then that is the
+    limit (qemuDomainGetMemLockLimitBytes, src/qemu/qemu_domain.c).
+    """
+    if not new or guest.hard_limit is None or guest.hard_limit >= guest.memory:
+        return None
+    return (
+        f"guest {guest.name} has {guest.memory} KiB of memory, all of which VFIO locks, and may lock"
+        f" {guest.hard_limit} KiB by its memtune hard_limit, so it would not start with {thing}; lift that:"
+        f" virsh memtune {guest.name} --hard-limit -1 --config"
     )
 
 

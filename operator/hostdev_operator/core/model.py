@@ -130,7 +130,7 @@ class Guest:
     """One libvirt domain. ``live`` is empty while it does not run, ``config`` if it is transient.
 
     ``nics`` are of its persistent definition, ``live_nics`` of its running one. ``run`` is libvirt's id of this run,
-    which changes with each start; ``slots`` are free for hot plug.
+    which changes with each start; ``slots`` are free for hot plug. ``memory`` and ``hard_limit`` (memtune) are in KiB.
     """
 
     uuid: str
@@ -146,6 +146,8 @@ class Guest:
     block_paths: frozenset[str] = frozenset()
     volume_pools: frozenset[str] = frozenset()
     interfaces: frozenset[str] = frozenset()
+    memory: int = 0
+    hard_limit: int | None = None
 
     def uses(self, address: PciAddress) -> bool:
         """Whether the running guest or its definition has the device."""

@@ -20,9 +20,8 @@ from .actions import (
     UnplugInterface,
 )
 from .adoption import adoptable_nics, nic_is_as_asked
-from .checks import Refusal, missing_guest, paused
+from .checks import Refusal, missing_guest, no_room, paused
 from .intent import AUTO, LIVE, NicIntent, Wish
-from .limits import too_many_devices
 from .model import Guest, Nic, Observation, PciDevice
 from .network import Network, NetworkDefinition, NetworkPortgroup
 from .nic import holder_of_mac, is_as, of_alias, pf_of, wanted_nic
@@ -208,11 +207,8 @@ def mac_is_free(case: NicCase) -> Refusal | None:
 
 
 def guest_has_room(case: NicCase) -> Refusal | None:
-    """The administrator's limit for each guest."""
-    if case.guest is None or case.config is not None:
-        return None
-    why = too_many_devices(case.guest, 1, case.intent.thing, case.host)
-    return Refusal(reasons.TOO_MANY_DEVICES, why) if why else None
+    """The limits of the guest."""
+    return no_room(case.guest, int(case.config is None), case.intent.thing, case.host) if case.guest else None
 
 
 def it_can_be_plugged(case: NicCase) -> Refusal | None:
