@@ -216,9 +216,9 @@ def stale_observation_after_failure(stack: ExitStack) -> None:
     """After a failure, and ever after it, what counts is how the host was before."""
     old = assignment.AssignmentReconciler._after_failure
 
-    def after_failure(self: Any, obj: Any, wish: Any, intent: Any, before: Any, plan: Any, failure: Any) -> Any:
-        with patch.object(self._looker, "fresh", lambda: before):
-            result = old(self, obj, wish, intent, before, plan, failure)
+    def after_failure(self: Any, obj: Any, wish: Any, attempt: Any, failure: Any) -> Any:
+        with patch.object(self._looker, "fresh", lambda: attempt.before):
+            result = old(self, obj, wish, attempt, failure)
         self._failures.holds_back = lambda _uid, _inputs: Outcome(failed=failure)
         return result
 
@@ -328,7 +328,7 @@ def reboot_is_drift(stack: ExitStack) -> None:
     def same(before: Any, now: Any) -> bool:
         return before is not None and now is not None and before.wanted == now.wanted
 
-    _set(stack, drift, "_same", same)
+    _set(stack, drift, "stood", same)
 
 
 @mutant(PUT_RIGHT)

@@ -170,7 +170,8 @@ def _assignment(world: World, watch: Watch, body: Body) -> None:
     if record and guest and not (config or live or ready):
         group = endpoints(world.host, record.address)
         held = [str(d.address) for d in group if not is_as_it_was(world.host, d)]
-        _check(world, NO_HALF, not held or reason in _STANDS, f"{name}: the guest has nothing, and {held} are held")
+        stays = reason in _STANDS or status.get("settled")  # the guest had it, and another hand has taken it out
+        _check(world, NO_HALF, not held or stays, f"{name}: the guest has nothing, and {held} are held")
     if ready:
         _is_ready(world, watch, body, bool(config), name)
 

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
+from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec
 from hostdev_operator.core import reasons
+from hostdev_operator.core.drift import device_standing
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.core.sriov import VfConfig
 from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.context import Context
+from hostdev_operator.reconcile.observe import observe
 from hostdev_operator.simulation.host import FakeHost, without
+from hostdev_operator.simulation.ports import ports
 from tests.core.nics import MAC, PF
 from tests.fakes.samples import LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment
 from tests.reconcile.nic_running import config, either, make_pool, nics, of_pool, of_vf, vf_host, vfs
@@ -75,6 +80,7 @@ CHANGES: dict[str, tuple[Callable[[FakeHost], Assignment], bool, ByHand]] = {
     "taken from the running guest": (
         lambda _: assignment(), RUNNING, lambda host: host.eject(host.guests[WEB], NIC)
     ),
+    "managed, in the persistent XML": (lambda _: assignment(), OFF, edit("""managed=["']yes["']""", "managed='no'")),
     "VLAN of a VF": (lambda host: of_vf(host, **network()), OFF, edit("""<tag id=["']10["']""", "<tag id='11'")),
     "MAC of a VF": (lambda host: of_vf(host, **network()), RUNNING, edit(MAC, "52:54:00:00:00:99")),
     "VLAN of a pool's NIC": (lambda _: of_pool(**network()), OFF, edit("""<tag id=["']10["']""", "<tag id='11'")),
@@ -125,13 +131,13 @@ def test_it_is_put_right_and_told(name: str, host: FakeHost, engine: Engine) -> 
     obj = replace(obj, spec=obj.spec.model_copy(update={"drift_policy": "Correct"}))
     settle(engine, obj, running=running)
     guest = host.guests[WEB]
-    before = ([h.address for h in guest.hostdevs()], nics(host), host.drivers())
+    before = (guest.hostdevs(), nics(host), host.drivers())
     by_hand(host)
     result = engine.run(obj)
     assert ready(result)[0] == "True"
     assert result.corrected
     assert result.corrected.startswith("somebody else had changed what stood as asked; done: ")
-    assert ([h.address for h in guest.hostdevs()], nics(host), host.drivers()) == before
+    assert (guest.hostdevs(), nics(host), host.drivers()) == before
     assert engine.run(obj).corrected is None
 
 
@@ -280,6 +286,19 @@ def test_a_status_that_was_lost_is_no_drift(host: FakeHost, engine: Engine) -> N
     engine.statuses.clear()
     host.bind(MATE, "snd_hda_intel")
     assert ready(engine.run(assignment())) == SETTLED
+
+
+def test_an_agent_with_more_fields_knows_what_stood(host: FakeHost) -> None:
+    """After an upgrade what was reported is not put right, as if it was asked for anew."""
+
+    class Newer(DeviceAssignmentSpec):
+        color: str = "blue"
+
+    obj = assignment()
+    Engine(host).run(obj)
+    intent, newer = obj.wish().intent(NIC), Newer.model_validate(obj.spec.wire())
+    seen = observe(ports(host), Context())
+    assert device_standing(intent, newer, seen) == device_standing(intent, obj.spec, seen) is not None
 
 
 # -- Correct has limits -----------------------------------------------------------------------------------------------

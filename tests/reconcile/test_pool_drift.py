@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hostdev_operator.api.vfpool import NodeVFPoolStatus
+from hostdev_operator.core import reasons
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.core.sriov import VfConfig
 from hostdev_operator.reconcile.pools import NodePool
 from hostdev_operator.simulation.host import FakeHost
-from tests.fakes.samples import WEB
+from tests.fakes.samples import DB, WEB
 from tests.reconcile.pool_running import PF, Pools, message, node_pool, ready
 
 SETTLED = ("True", "PoolReady")
@@ -135,6 +138,50 @@ def test_vfs_that_others_take_and_give_back_change_the_network() -> None:
     pools.host.define(WEB, "web")
     assert ready(pools.run(pool())) == SETTLED
     assert "<pf " in (pools.host.networks.by_name["fast"].config or "")
+
+
+def test_a_network_that_is_changed_back_while_guests_are_on_it_is_nobodys_doing() -> None:
+    """Another has had a VF for a while, so the network was to do without it, once nobody would be on it."""
+    pools = Pools()
+    pools.run(pool())
+    source = "<interface type='network'><source network='fast'/><mac address='52:54:00:00:00:01'/></interface>"
+    pools.host.define(DB, "db", source)
+    pools.host.start(DB)
+    had = {h.address for h in pools.host.guests[DB].hostdevs(live=True)}
+    guest_with(pools.host, next(vf.address for vf in pools.host.sriov.vfs(ADDRESS) if vf.address not in had))
+    assert ready(pools.run(pool())) == ("False", "PendingIdle")
+    through_the_api(pools)
+    pools.host.define(WEB, "web")
+    assert ready(pools.run(pool())) == SETTLED
+    assert "<pf " in (pools.host.networks.by_name["fast"].config or "")
+
+
+def through_the_api(pools: Pools) -> None:
+    """Absent fields have their defaults there."""
+    pools.statuses = {uid: NodeVFPoolStatus.model_validate(s.wire()) for uid, s in pools.statuses.items()}
+
+
+def test_a_network_that_a_pool_of_the_same_pf_has_stopped_is_nobodys_doing() -> None:
+    """Of two pools one is changed, and changed back."""
+    pools = Pools()
+    first, second = node_pool("a", "a-uid", vfs="0-1"), node_pool("b", "b-uid", vfs="2-3")
+    for obj in (first, second, first, second):
+        pools.run(obj)
+    six = replace(first, spec=first.spec.model_copy(update={"num_vfs": 6}))
+    assert ready(pools.run(six)) == SETTLED
+    assert ready(pools.run(second)) == ("False", "PoolConflict")
+    assert ready(pools.run(first)) == SETTLED
+    assert ready(pools.run(second)) == SETTLED
+    assert pools.host.networks.by_name["b"].live
+
+
+def test_what_failed_is_not_told_as_done() -> None:
+    pools = Pools()
+    pools.run(pool("Correct"))
+    pools.host.networks.destroy("fast")
+    pools.host.fail("start_network", reasons.LIBVIRT_ERROR)
+    failed = pools.run(pool("Correct"))
+    assert (ready(failed), failed.corrected) == (("False", "LibvirtError"), None)
 
 
 def test_vfs_that_others_have_hide_no_drift() -> None:

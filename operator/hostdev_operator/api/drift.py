@@ -38,6 +38,9 @@ class GuestSettledStatus(SettledStatus):
 class PoolSettledStatus(SettledStatus):
     """The same of a pool on one node."""
 
-    left_out: Annotated[tuple[AddressText, ...], Field(max_length=1024)] = Field(
-        default=(), description="VFs that others had, and that were left out of the network for it."
+    left_out: tuple[AddressText, ...] | None = Field(
+        default=None,
+        max_length=1024,
+        description="VFs that others had, and that were left out of the network for it; absent while the network is"
+        " still to become so.",
     )

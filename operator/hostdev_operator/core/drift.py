@@ -41,6 +41,7 @@ from .pool_actions import (
     StartNetwork,
     StopNetwork,
 )
+from .pool_checks import no_other_pool_is_in_the_way
 from .pool_network import PoolCase
 from .pool_plan import PoolPlan
 from .pool_source import pf_meant
@@ -84,14 +85,17 @@ def nic_standing(intent: NicIntent, spec: BaseModel, host: Observation) -> Guest
 
 
 def pool_standing(wish: PoolWish, host: Observation) -> PoolSettledStatus | None:
-    """The same of a pool; None where its PF or its record is missing.
+    """The same of a pool; None where its PF or its record is missing, or another pool is in its way.
 
-    Of VFs that somebody else makes (externallyManaged) any number will do.
+    Pools of one PF stop each other's networks for a change of its VFs. Of VFs that somebody else makes
+    (externallyManaged) any number will do.
     """
     device = pf_meant(wish, host)
     if isinstance(device, Refusal) or wish.uid not in host.pool_records:
         return None
     case = PoolCase(wish, host, device)
+    if no_other_pool_is_in_the_way(case):
+        return None
     there = device.num_vfs if wish.spec.externally_managed else None
     return PoolSettledStatus(
         wanted=_digest(_asked(wish.spec), str(device.address), case.pf.netdev, there),
@@ -100,20 +104,31 @@ def pool_standing(wish: PoolWish, host: Observation) -> PoolSettledStatus | None
     )
 
 
+def pool_stood(before: PoolSettledStatus | None, now: PoolSettledStatus | None) -> PoolSettledStatus | None:
+    """What is kept of it while something is left to do; None where ``now`` is.
+
+    Its network is changed for the VFs that others have, and that may wait for guests: we do that, and nobody else.
+    """
+    if before is None or now is None or not stood(before, now) or before.left_out == now.left_out:
+        return before if now is not None else None
+    return before.model_copy(update={"left_out": None})
+
+
 def _left_out(case: PoolCase) -> tuple[str, ...]:
     return tuple(sorted(map(str, case.held)))
 
 
 def _asked(spec: BaseModel) -> object:
-    return spec.model_dump(mode="json", exclude=_HOW)
+    """Without what has its default, so that an agent of another version, with more fields, has the same digest."""
+    return spec.model_dump(mode="json", exclude=_HOW, exclude_defaults=True)
 
 
 def _digest(*parts: object) -> str:
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:_DIGEST]
 
 
-def _same(before: SettledStatus | None, now: SettledStatus | None) -> bool:
-    """Whether what stood then is asked for still."""
+def stood(before: SettledStatus | None, now: SettledStatus | None) -> bool:
+    """Whether what is asked for stood before, in this boot of the host."""
     return before is not None and now is not None and (before.wanted, before.boot_id) == (now.wanted, now.boot_id)
 
 
@@ -124,7 +139,7 @@ def is_drift(
     plan: Plan, before: GuestSettledStatus | None, now: GuestSettledStatus | None, guest: Guest | None
 ) -> bool:
     """Whether something of the plan was done before, and undone by somebody else."""
-    if before is None or not _same(before, now):
+    if before is None or not stood(before, now):
         return False
     had_it = before.run is not None and guest is not None and guest.run == before.run
     moved = plugged(plan.actions) | _managed(guest)
@@ -176,7 +191,7 @@ def is_pool_drift(plan: PoolPlan, wish: PoolWish, before: PoolSettledStatus | No
     """The same of a pool's step. Its network changes by itself as others take VFs, or give them back."""
     now = pool_standing(wish, host)
     device = pf_meant(wish, host)
-    if before is None or now is None or isinstance(device, Refusal) or not _same(before, now):
+    if before is None or now is None or isinstance(device, Refusal) or not stood(before, now):
         return False
     case = PoolCase(wish, host, device)
     if case.count_differs or any(isinstance(a, (SetVfCount, SetAutoprobe, SetLink)) for a in plan):

@@ -147,7 +147,7 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in stale]
     for d in plugged:
         actions.append(PlugHostdev(guest.uuid, _live_xml(case, d, lent=lent), d.identity, d.address in overrides))
-    changed = [h for h in ours if h.address == intent.address and differs(case, live=False)]
+    changed = [h for h in ours if h.address in wanted and _is_otherwise(case, h)]
     actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in changed]
     has = {h.address for h in ours if h not in changed}
     actions += [AddHostdev(guest.uuid, _xml(case, d), d.identity) for a, d in wanted.items() if a not in has]
@@ -169,6 +169,13 @@ def differs(case: Case, *, live: bool) -> bool:
         return False
     there = any(h.address == case.intent.address for h in (guest.live if live else guest.config))
     return there and not is_as(of_vf(guest.live_nics if live else guest.nics, case.intent), wanted)
+
+
+def _is_otherwise(case: Case, ours: Hostdev) -> bool:
+    """Whether it stands in the persistent XML otherwise than asked for."""
+    if ours.managed != case.intent.managed:
+        return True
+    return ours.address == case.intent.address and differs(case, live=False)
 
 
 def _plug_anew(case: Case, *, lent: bool) -> tuple[Action, ...]:

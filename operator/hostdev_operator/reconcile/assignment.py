@@ -12,6 +12,7 @@ from ..core.actions import PLUGS, PlugInterface, plugged
 from ..core.approval import Verdict
 from ..core.assignment_status import Outcome, old_status_but
 from ..core.checks import Refusal
+from ..core.drift import stood
 from ..core.errors import HostError
 from ..core.intent import AUTO, LIVE, Goal, Wish
 from ..core.kinds import kind_of
@@ -97,6 +98,16 @@ class Result:
     corrected: str | None = None
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A plan that is carried out, and the look that it was made from; ``corrects``: it puts right what has drifted."""
+
+    intent: Goal
+    before: Observation
+    plan: Plan
+    corrects: bool
+
+
 class AssignmentReconciler:
     """Brings the host to what assignments ask for. Thread-safe.
 
@@ -174,7 +185,7 @@ class AssignmentReconciler:
         kind = kind_of(wish)
         host, fresh = self._looker.shared()
         planned, stale = self._plan(obj, wish, host), kind.withdrawal(wish, host)
-        if not fresh and (stale.actions or _changes_something(wish, planned, host)):
+        if not fresh and (stale.actions or _changes_something(obj, wish, planned, host)):
             host = self._looker.fresh()
             planned, stale = self._plan(obj, wish, host), kind.withdrawal(wish, host)
         if stale.actions:
@@ -210,21 +221,17 @@ class AssignmentReconciler:
         if brake:
             return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=brake)), verdict.plan)
         self._approvals.begin(verdict)
-        result = _with_plan(self._carry_out(obj, wish, intent, host, plan), verdict.plan)
-        if not verdict.corrects:
-            return result
-        self._corrections.note(obj.uid)
-        return replace(result, corrected=corrected(what))
+        return _with_plan(self._carry_out(obj, wish, _Attempt(intent, host, plan, verdict.corrects)), verdict.plan)
 
     def _plan(self, obj: Assignment, wish: Wish, host: Observation) -> Planned:
         return self._approvals.plan(wish, obj.status.node_name or "", obj.status, host)
 
     def _refuse(self, obj: Assignment, wish: Wish, decision: Decision[Goal], host: Observation) -> Result:
-        """A claim that was begun and may not be finished is given back as a whole; one that stands, stays."""
+        """A claim that was begun and may not be finished is given back as a whole; one that stands, or stood, stays."""
         kind, intent, refusal = kind_of(wish), decision.intent, decision.answer
         assert isinstance(refusal, Refusal)  # noqa: S101 - that is why we are here
         outcome = Outcome(refused=refusal)
-        begun = intent is not None and kind.is_half_done(intent, host, frozenset())
+        begun = _is_begun(obj, wish, intent, host)
         if intent is None or not begun or self._failures.holds_back(obj.uid, kind.inputs(intent, host)):
             return self._result(obj, wish, (intent, host), outcome)
         self._locks.must_hold(wish, intent, host)
@@ -253,20 +260,21 @@ class AssignmentReconciler:
         apply(plan, self._host, "withdraw")
         return self._looker.after(host, plan.actions)
 
-    def _carry_out(self, obj: Assignment, wish: Wish, intent: Goal, host: Observation, plan: Plan) -> Result:
-        kind = kind_of(wish)
+    def _carry_out(self, obj: Assignment, wish: Wish, attempt: _Attempt) -> Result:
+        kind, intent, host, plan = kind_of(wish), attempt.intent, attempt.before, attempt.plan
         log_plan(wish.owner, "assign", plan)
         may_fail = PLUGS if intent.attach == AUTO else ()
         try:
             not_plugged = apply(plan, self._host, "assign", may_fail)
         except HostError as error:
             log.warning("%s: %s: %s", wish.owner, error.reason, error.message)
-            return self._after_failure(obj, wish, intent, host, plan, Refusal(error.reason, error.message))
+            return self._after_failure(obj, wish, attempt, Refusal(error.reason, error.message))
         self._host.boundary("assign: done")
         self._failures.forget(obj.uid)
         failure = Refusal(not_plugged.reason, not_plugged.message) if not_plugged else None
         done = Plan(tuple(a for a in plan.actions if not (failure and isinstance(a, PLUGS))))
-        self._approvals.done(obj.uid, in_words(done, intent, host))
+        words = in_words(done, intent, host)
+        self._approvals.done(obj.uid, words)
         host = self._look_after(plan, host, failure)
         if failure:
             self._failures.remember(obj.uid, kind.inputs(intent, host), Outcome(not_plugged=failure))
@@ -274,23 +282,29 @@ class AssignmentReconciler:
         refused = again.answer if isinstance(again.answer, Refusal) else None
         outcome = Outcome(refused=refused, not_plugged=failure)
         settled = outcome == Outcome() and again.answer == Plan()
-        return self._result(obj, wish, (again.intent, host), outcome, settled=settled)
+        result = self._result(obj, wish, (again.intent, host), outcome, settled=settled)
+        if not attempt.corrects or not words.keys:
+            return result
+        self._corrections.note(obj.uid)
+        return replace(result, corrected=corrected(words.in_short))
 
     def _look_after(self, plan: Plan, host: Observation, failure: Refusal | None) -> Observation:
         """Which VF of a pool libvirt has taken, only a look at everything tells."""
         whole = failure is not None or any(isinstance(a, PlugInterface) for a in plan.actions)
         return self._looker.fresh() if whole else self._looker.after(host, plan.actions)
 
-    def _after_failure(
-        self, obj: Assignment, wish: Wish, intent: Goal, before: Observation, plan: Plan, failure: Refusal
-    ) -> Result:
-        """Roll back once, as a whole group, unless it is still under way, libvirt is away, or the guest has it."""
+    def _after_failure(self, obj: Assignment, wish: Wish, attempt: _Attempt, failure: Refusal) -> Result:
+        """Roll back once, as a whole group, unless it is still under way, libvirt is away, or the guest has it.
+
+        What was plugged in to put something right stays plugged: nothing is taken from a running guest for that.
+        """
         if failure.reason in (reasons.LIBVIRT_UNAVAILABLE, reasons.HOST_CHANGED):
             return self._result(obj, wish, None, Outcome(failed=failure))
-        kind = kind_of(wish)
+        kind, intent = kind_of(wish), attempt.intent
         host = self._looker.fresh()
         rolled_back, undo = False, None
-        done = plugged(plan.actions) if intent.attach == LIVE else frozenset()
+        all_or_nothing = intent.attach == LIVE and not attempt.corrects
+        done = plugged(attempt.plan.actions) if all_or_nothing else frozenset()
         if failure.reason is not reasons.DETACH_BLOCKED and kind.is_half_done(intent, host, done):
             failure, undo = self._roll_back(wish, host, failure, live=bool(done))
             host = self._looker.fresh()
@@ -298,7 +312,7 @@ class AssignmentReconciler:
         outcome = Outcome(failed=failure, rolled_back=rolled_back, undo=undo)
         # What was tried, not what is there now: what has changed meanwhile is worth a try of its own. What is still
         # under way, or could not be undone, is held back as it is.
-        tried = host if undo or host.blocked else before
+        tried = host if undo or host.blocked else attempt.before
         self._failures.remember(obj.uid, kind.inputs(intent, tried), outcome)
         return self._result(obj, wish, (intent, host), outcome)
 
@@ -374,11 +388,11 @@ class AssignmentReconciler:
         """
         status = kind_of(wish).status(wish, *seen, outcome) if wish and seen else old_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
-        stood = obj.status.settled
+        known = obj.status.settled
         if wish and seen:
             stands = kind_of(wish).standing(seen[0], wish.spec, seen[1]) if seen[0] else None
-            stood = stands if settled or stands is None else stood
-        more = {"conditions": stamped, "observed_generation": obj.generation, "plan": obj.status.plan, "settled": stood}
+            known = stands if settled or stands is None else known
+        more = {"conditions": stamped, "observed_generation": obj.generation, "plan": obj.status.plan, "settled": known}
         status = status.model_copy(update=more)
         trouble = outcome.trouble or outcome.not_plugged
         by_reason = trouble.reason.retry if trouble else Retry.ON_EVENT
@@ -390,9 +404,17 @@ def _with_plan(result: Result, plan: PlanStatus) -> Result:
     return replace(result, status=result.status.model_copy(update={"plan": plan}))
 
 
-def _changes_something(wish: Wish, planned: Planned, host: Observation) -> bool:
+def _changes_something(obj: Assignment, wish: Wish, planned: Planned, host: Observation) -> bool:
     """Whether it leads to an action: for that a look that others have shared is too old."""
     decision = planned.decision
     if isinstance(decision.answer, Plan):
         return planned.verdict is not None and not planned.waits
-    return decision.intent is not None and kind_of(wish).is_half_done(decision.intent, host, frozenset())
+    return _is_begun(obj, wish, decision.intent, host)
+
+
+def _is_begun(obj: Assignment, wish: Wish, intent: Goal | None, host: Observation) -> bool:
+    """Whether a claim was begun and the guest has nothing of it yet: not if it has lost that by another hand."""
+    kind = kind_of(wish)
+    if intent is None or not kind.is_half_done(intent, host, frozenset()):
+        return False
+    return not stood(obj.status.settled, kind.standing(intent, wish.spec, host))

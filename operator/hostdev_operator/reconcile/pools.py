@@ -10,7 +10,7 @@ from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
 from ..core import conditions, reasons
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
-from ..core.drift import pool_standing
+from ..core.drift import pool_standing, pool_stood
 from ..core.errors import HostError
 from ..core.kinds import network_lock, pf_lock
 from ..core.model import Observation
@@ -256,15 +256,15 @@ class PoolReconciler:
                 self._approvals.nothing_left(obj.uid)
                 return self._result(obj, wish, host, Outcome(), settled=True)
             words = step_in_words(wish, host, answer)
-            if verdict.corrects and not run.corrects:
-                self._corrections.note(obj.uid)
-                run.corrects = words.in_short
             self._approvals.begin(verdict)
             run.shown = run.shown or verdict.plan  # the whole of it, not what is left after a step
             host, outcome = self._carry_out(_Whose.of(wish), host, answer, "pool")
             if outcome:
                 return self._result(obj, wish, host, outcome)
             self._approvals.done(obj.uid, words)
+            if verdict.corrects and not run.corrects:
+                self._corrections.note(obj.uid)
+                run.corrects = words.in_short
         return self._result(obj, wish, host, Outcome(failed=_restless(wish.name)))
 
     def _brake(self, wish: PoolWish, host: Observation, planned: PlannedStep, run: _Run) -> Refusal | None:
@@ -339,7 +339,7 @@ class PoolReconciler:
         stood = obj.status.settled
         if host:
             stands = pool_standing(wish, host)
-            stood = stands if settled or stands is None else stood
+            stood = stands if settled else pool_stood(stood, stands)
         status = status.model_copy(
             update={
                 "conditions": stamped,
