@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -332,27 +331,3 @@ def test_the_persistent_xml_is_put_right_all_the_same(kind: str, host: FakeHost,
     assert [n.vlan for n in nics(host)] == [10]
     assert ready(engine.run(obj)) == DRIFTED
     assert [c for c in host.calls if "plug" in c] == []
-
-
-def test_who_changes_it_again_and_again_is_not_fought(host: FakeHost, engine: Engine) -> None:
-    obj = assignment(driftPolicy="Correct")
-    engine.run(obj)
-    start = engine.clock.seconds
-    times = []
-    for second in range(400):
-        if host.drivers()[MATE] == VFIO_DRIVER:
-            times.append(second)
-            host.bind(MATE, "snd_hda_intel")
-        engine.clock.seconds = start + second - 1000.0
-        result = engine.run(obj)
-        if host.drivers()[MATE] != VFIO_DRIVER:
-            assert (ready(result), result.retry) == (("False", "DriftsAgain"), Retry.BACKOFF)
-            assert f"detach {MATE}" in message(result)
-    pauses = [b - a for a, b in itertools.pairwise(times)]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] >= 64
-    engine.clock.seconds += 3600.0
-    assert engine.run(obj).corrected
-    host.bind(MATE, "snd_hda_intel")
-    engine.clock.seconds += 3600.0
-    assert engine.run(obj).corrected

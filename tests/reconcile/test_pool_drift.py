@@ -235,3 +235,24 @@ def test_who_changes_it_again_and_again_is_not_fought() -> None:
     assert result.retry is Retry.BACKOFF
     assert "start libvirt network fast" in message(result)
     assert ready(pools.run(pool("Correct"))) == SETTLED
+
+
+def test_who_changes_settings_again_and_again_is_not_fought() -> None:
+    pools = Pools()
+    obj = pool(vfSettings={"trust": True})
+    pools.run(obj)
+    configs = pools.host.sriov.pfs[ADDRESS].configs
+    found = []
+    for _ in range(30):
+        pools.host.sriov.configure(ADDRESS, 1, VfConfig(trust=False))
+        pools.clock.seconds -= 999.0
+        result = pools.run(obj)
+        found.append(configs[1].trust)
+    assert (ready(result), result.retry) == (("False", "DriftsAgain"), Retry.BACKOFF)
+    assert 2 <= found.count(True) <= 6
+    guest_with(pools.host, pools.host.sriov.vfs(ADDRESS)[1].address)
+    pools.run(obj)
+    pools.host.define(WEB, "web")
+    pools.clock.seconds -= 999.0
+    assert ready(pools.run(obj)) == SETTLED  # somebody has had it since
+    assert configs[1].trust is True

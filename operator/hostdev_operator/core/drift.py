@@ -146,6 +146,16 @@ def is_drift(
     return any(_undone(action, had_it=had_it, moved=moved) for action in plan.actions)
 
 
+def is_done_again(before: GuestSettledStatus | None, now: GuestSettledStatus | None, guest: Guest | None) -> bool:
+    """Whether a plan does what was done before, drift or not, and no run of the guest has ended since.
+
+    The end of one is what moves drivers and settings with nobody's doing.
+    """
+    if before is None or not stood(before, now):
+        return False
+    return before.run is None or (guest is not None and guest.run == before.run)
+
+
 def _undone(action: Action, *, had_it: bool, moved: frozenset[PciAddress]) -> bool:
     """``moved``: what libvirt itself, or the plan's own plug, takes from the host's driver and gives back."""
     match action:

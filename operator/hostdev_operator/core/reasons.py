@@ -391,10 +391,10 @@ DRIFTED = _row("Drifted", Retry.ON_EVENT,
     " spec.driftPolicy to Correct, for good or for a moment; to keep the change, ask for it in spec, or delete the"
     " object with releasePolicy Keep. docs/drift.md has the rest.")
 DRIFTS_AGAIN = _row("DriftsAgain", Retry.BACKOFF,
-    "spec.driftPolicy is Correct, and what was put right is changed again and again.",
+    "What was put right is changed again and again.",
     "Find who changes it: `journalctl -u libvirtd`, another tool that manages guests, networks or drivers, a script in"
-    " cron, the guest itself (an ejected device). It is put right after growing delays, of five minutes at most. To"
-    " leave it as it is set spec.driftPolicy to Report.")
+    " cron, the guest itself (an ejected device). It is put right after growing delays, of five minutes at most. Where"
+    " driftPolicy Correct has it done, Report leaves it as it is.")
 GUEST_RUNNING = _row("GuestRunning", Retry.ON_EVENT,
     "A running guest holds the device; it is given back when the guest is off.",
     "Shut the guest off (`virsh shutdown NAME`). To take the device out of the running guest: `kubectl patch"

@@ -19,7 +19,7 @@ from ..core.approval import (
 )
 from ..core.checks import Refusal
 from ..core.described import Described
-from ..core.drift import is_drift, is_pool_drift, without_unplugs
+from ..core.drift import is_done_again, is_drift, is_pool_drift, without_unplugs
 from ..core.errors import HostError
 from ..core.intent import Goal, Wish
 from ..core.kinds import kind_of
@@ -34,10 +34,14 @@ from ..ports import ApprovalStore
 
 @dataclass(frozen=True)
 class Planned:
-    """What an assignment means on the host, and ``verdict``: whether its plan may begin; None if it has no actions."""
+    """What an assignment means on the host, and ``verdict``: whether its plan may begin; None if it has no actions.
+
+    ``again``: it does what was done before, and what only another hand can have undone.
+    """
 
     decision: Decision[Goal]
     verdict: Verdict | None = None
+    again: bool = False
 
     @property
     def waits(self) -> bool:
@@ -73,8 +77,8 @@ class Approvals:
         if goal is None or not isinstance(answer, Plan) or not answer.actions:
             return Planned(decision)
         guest = host.guest(goal.domain_uuid) if goal.domain_uuid else None
-        drift = Drift.NONE
-        if is_drift(answer, status.settled, kind.standing(goal, wish.spec, host), guest):
+        now, drift = kind.standing(goal, wish.spec, host), Drift.NONE
+        if is_drift(answer, status.settled, now, guest):
             drift = Drift.THERE
             rest = without_unplugs(answer)
             if not in_words(rest, goal, host).keys:
@@ -83,7 +87,7 @@ class Approvals:
                 answer = rest
         words = in_words(answer, goal, host)
         verdict = judge(asked_by(wish, node, status.plan, host), words, self._known(wish.uid), drift)
-        return Planned(Decision(goal, answer), verdict)
+        return Planned(Decision(goal, answer), verdict, is_done_again(status.settled, now, guest))
 
     def plan_pool(self, wish: PoolWish, status: NodeVFPoolStatus, host: Observation) -> PlannedStep:
         """The same of a pool; a plan that may not begin is a refusal."""

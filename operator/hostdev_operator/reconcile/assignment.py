@@ -100,12 +100,18 @@ class Result:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A plan that is carried out, and the look that it was made from; ``corrects``: it puts right what has drifted."""
+    """A plan that is carried out, and the look that it was made from; ``again`` as in Planned."""
 
     intent: Goal
     before: Observation
     plan: Plan
-    corrects: bool
+    verdict: Verdict
+    again: bool
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it puts right what has drifted."""
+        return self.verdict.corrects
 
 
 class AssignmentReconciler:
@@ -206,22 +212,22 @@ class AssignmentReconciler:
         shown = planned.verdict.plan
         if planned.verdict.waits:
             return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=planned.verdict.waits)), shown)
-        return self._begin(obj, wish, intent, host, answer, planned.verdict)
+        return self._begin(obj, wish, _Attempt(intent, host, answer, planned.verdict, planned.again))
 
-    def _begin(
-        self, obj: Assignment, wish: Wish, intent: Goal, host: Observation, plan: Plan, verdict: Verdict
-    ) -> Result:
+    def _begin(self, obj: Assignment, wish: Wish, attempt: _Attempt) -> Result:
         """Carry the plan out, unless that has failed just so before, or puts right the same again without a pause."""
+        intent, host, verdict = attempt.intent, attempt.before, attempt.verdict
         self._locks.must_hold(wish, intent, host)
         known = self._failures.holds_back(obj.uid, kind_of(wish).inputs(intent, host))
         if known:
             return self._result(obj, wish, (intent, host), known)
-        what = in_words(plan, intent, host).in_short
-        brake = self._corrections.brake(obj.uid, wish.owner, what) if verdict.corrects else None
-        if brake:
-            return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=brake)), verdict.plan)
+        if attempt.again:
+            what = in_words(attempt.plan, intent, host).in_short
+            brake = self._corrections.brake(obj.uid, wish.owner, what, by_policy=attempt.corrects)
+            if brake:
+                return _with_plan(self._result(obj, wish, (intent, host), Outcome(refused=brake)), verdict.plan)
         self._approvals.begin(verdict)
-        return _with_plan(self._carry_out(obj, wish, _Attempt(intent, host, plan, verdict.corrects)), verdict.plan)
+        return _with_plan(self._carry_out(obj, wish, attempt), verdict.plan)
 
     def _plan(self, obj: Assignment, wish: Wish, host: Observation) -> Planned:
         return self._approvals.plan(wish, obj.status.node_name or "", obj.status, host)
@@ -283,10 +289,9 @@ class AssignmentReconciler:
         outcome = Outcome(refused=refused, not_plugged=failure)
         settled = outcome == Outcome() and again.answer == Plan()
         result = self._result(obj, wish, (again.intent, host), outcome, settled=settled)
-        if not attempt.corrects or not words.keys:
-            return result
-        self._corrections.note(obj.uid)
-        return replace(result, corrected=corrected(words.in_short))
+        if attempt.again and words.keys:
+            self._corrections.note(obj.uid)
+        return replace(result, corrected=corrected(words.in_short)) if attempt.corrects and words.keys else result
 
     def _look_after(self, plan: Plan, host: Observation, failure: Refusal | None) -> Observation:
         """Which VF of a pool libvirt has taken, only a look at everything tells."""

@@ -1,4 +1,4 @@
-"""driftPolicy Correct without a fight: what is changed again and again is put right after growing delays."""
+"""No fights: what is changed again and again is put right after growing delays."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ class Corrections:
         self._monotonic = monotonic
         self._last: dict[str, _Correction] = {}
 
-    def brake(self, uid: str, owner: str, plan: str) -> Refusal | None:
-        """Why it is not put right now; None if it may be."""
+    def brake(self, uid: str, owner: str, plan: str, *, by_policy: bool) -> Refusal | None:
+        """Why it is not put right now; None if it may be. ``by_policy``: since driftPolicy is Correct."""
         last = self._last.get(uid)
         if last is None or self._monotonic() >= last.not_before:
             return None
         times = "once" if last.count == 1 else f"{last.count} times"
+        then = ", or set spec.driftPolicy to Report" if by_policy else ""
         return Refusal(
             reasons.DRIFTS_AGAIN,
             f"{owner} was put right {times}, and somebody else changes it back; after a growing delay it is done again:"
-            f" {plan}; find who does it (journalctl -u libvirtd), or set spec.driftPolicy to Report",
+            f" {plan}; find who does it (journalctl -u libvirtd){then}",
         )
 
     def note(self, uid: str) -> None:

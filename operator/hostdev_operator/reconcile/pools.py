@@ -10,7 +10,7 @@ from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus
 from ..core import conditions, reasons
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
-from ..core.drift import pool_standing, pool_stood
+from ..core.drift import pool_standing, pool_stood, stood
 from ..core.errors import HostError
 from ..core.kinds import network_lock, pf_lock
 from ..core.model import Observation
@@ -18,12 +18,13 @@ from ..core.orphans import Orphan
 from ..core.pci import PciAddress
 from ..core.planned import step_in_words
 from ..core.pool import PoolWish
-from ..core.pool_actions import MAKES_NETWORK
+from ..core.pool_actions import MAKES_NETWORK, ConfigureVf
 from ..core.pool_plan import PoolPlan
 from ..core.pool_published import pool_record_from_status
 from ..core.pool_release import plan_pool_release
 from ..core.pool_source import pf_meant
 from ..core.pool_status import old_pool_status_but, pool_status
+from ..core.pool_use import users
 from ..core.reasons import Retry
 from ..ports import Host
 from .approvals import Approvals, PlannedStep
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: A pool takes three steps at most; one more look sees that nothing is left.
 _ROUNDS = 4
+#: The PF and the VF's index.
+_Vf = tuple[PciAddress, int]
 _LOOKS = 3
 
 
@@ -63,6 +66,7 @@ class _Run:
 
     shown: PlanStatus | None = None
     corrects: str | None = None
+    done_again: bool = False
 
     def told(self, result: PoolResult) -> PoolResult:
         """With the plan in status; None leaves what status shows."""
@@ -111,6 +115,10 @@ class _Whose:
         return cls(wish.uid, wish.name, wish.generation)
 
 
+def _configured(actions: PoolPlan) -> frozenset[_Vf]:
+    return frozenset((a.pf, a.index) for a in actions if isinstance(a, ConfigureVf))
+
+
 def _restless(name: str) -> Refusal:
     text = f"somebody else changes what pool {name} has done, again and again"
     return Refusal(reasons.HOST_CHANGED, text)
@@ -137,6 +145,8 @@ class PoolReconciler:
         self._failures = FailureMemory(host.clock.monotonic)
         self._approvals = Approvals(host.approvals)
         self._corrections = Corrections(host.clock.monotonic)
+        #: Per pool, which VFs have got their settings, and nobody has had since, as far as was seen.
+        self._settings: dict[str, frozenset[_Vf]] = {}
         self._released: set[str] = set()
 
     def reconcile(self, obj: NodePool) -> PoolResult:
@@ -196,6 +206,7 @@ class PoolReconciler:
         self._failures.forget(uid)
         self._approvals.forget(uid)
         self._corrections.forget(uid)
+        self._settings.pop(uid, None)
         self._released.discard(uid)
 
     def take_up_record(self, obj: NodePool) -> None:
@@ -244,8 +255,8 @@ class PoolReconciler:
                 planned = self._approvals.plan_pool(wish, obj.status, host)
             if not self._lock_names(wish, host) <= locked:
                 return None
-            verdict = planned.verdict
-            answer = self._brake(wish, host, planned, run) or planned.answer
+            verdict, again = planned.verdict, self._is_again(obj, wish, host, planned)
+            answer = self._brake(wish, host, planned, run, again=again) or planned.answer
             if obj.status.node_name is None and _begins(wish, answer, host):
                 return _claim(obj)
             if isinstance(answer, Refusal):
@@ -262,18 +273,32 @@ class PoolReconciler:
             if outcome:
                 return self._result(obj, wish, host, outcome)
             self._approvals.done(obj.uid, words)
-            if verdict.corrects and not run.corrects:
+            self._settings[obj.uid] = self._settings.get(obj.uid, frozenset()) | _configured(answer)
+            if (verdict.corrects or again) and not run.done_again:
                 self._corrections.note(obj.uid)
-                run.corrects = words.in_short
+                run.done_again = True
+            if verdict.corrects:
+                run.corrects = run.corrects or words.in_short
         return self._result(obj, wish, host, Outcome(failed=_restless(wish.name)))
 
-    def _brake(self, wish: PoolWish, host: Observation, planned: PlannedStep, run: _Run) -> Refusal | None:
-        """Why what has drifted is not put right now."""
-        begins = planned.verdict is not None and planned.verdict.corrects and not run.corrects
-        if not begins or isinstance(planned.answer, Refusal):
+    def _is_again(self, obj: NodePool, wish: PoolWish, host: Observation, planned: PlannedStep) -> bool:
+        """Whether settings are lost of a VF that nobody has had since we made them: then another hand has done it."""
+        kept = self._settings.get(wish.uid, frozenset())
+        kept -= {(pf, vf.vf_index) for pf in {pf for pf, _ in kept} for vf in host.vfs(pf) if users(vf, host)}
+        self._settings[wish.uid] = kept
+        if isinstance(planned.answer, Refusal) or not stood(obj.status.settled, pool_standing(wish, host)):
+            return False
+        return bool(_configured(planned.answer) & kept)
+
+    def _brake(
+        self, wish: PoolWish, host: Observation, planned: PlannedStep, run: _Run, *, again: bool
+    ) -> Refusal | None:
+        """Why what has drifted, or was done before, is not put right now."""
+        corrects = planned.verdict is not None and planned.verdict.corrects
+        if not (corrects or again) or run.done_again or isinstance(planned.answer, Refusal):
             return None
         what = step_in_words(wish, host, planned.answer).in_short
-        return self._corrections.brake(wish.uid, f"pool {wish.name}", what)
+        return self._corrections.brake(wish.uid, f"pool {wish.name}", what, by_policy=corrects)
 
     def _carry_out(
         self, whose: _Whose, host: Observation, actions: PoolPlan, phase: str
@@ -336,17 +361,17 @@ class PoolReconciler:
         """
         status = pool_status(wish, host, outcome) if host else old_pool_status_but(obj.status, outcome)
         stamped = conditions.stamp(status.conditions, obj.status.conditions, self._host.clock.now(), obj.generation)
-        stood = obj.status.settled
+        known = obj.status.settled
         if host:
             stands = pool_standing(wish, host)
-            stood = stands if settled else pool_stood(stood, stands)
+            known = stands if settled else pool_stood(known, stands)
         status = status.model_copy(
             update={
                 "conditions": stamped,
                 "observed_generation": obj.generation,
                 "node_name": obj.status.node_name,
                 "plan": obj.status.plan,
-                "settled": stood,
+                "settled": known,
             }
         )
         trouble = outcome.trouble
