@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from hostdev_operator.api.deviceassignment import FINALIZER
 from hostdev_operator.core.gone import ANNOTATION
 from hostdev_operator.shell.controller import Controller
@@ -257,6 +255,24 @@ async def test_a_node_without_its_device_host_can_be_given_up_too() -> None:
         assert not world.cluster.exists("nic")
 
 
+@on_loop
+async def test_a_word_for_a_time_to_come_counts_then() -> None:
+    """Nothing else happens meanwhile; and the time of day is not that of the event loop."""
+    async with controlling() as world:
+        begin(world)
+        await assigned(world)
+        lose(world)
+        world.cluster.delete("nic")
+        say_gone(world, "2026-05-01T15:00:00Z")
+        await world.settle()
+        assert "is of a time to come" in accepted(world)[2]
+        await world.settle(3 * 3600)
+        assert world.cluster.exists("nic")
+        world.clock.time = "2026-05-01T14:59:30Z"
+        await world.settle(3600)
+        assert not world.cluster.exists("nic")
+
+
 # -- the grace time --------------------------------------------------------------------------------------------------
 
 
@@ -338,63 +354,6 @@ async def test_a_controller_that_starts_anew_begins_the_grace_time_anew() -> Non
         assert again.cluster.exists("nic")
         await later(again, 60)
         assert not again.cluster.exists("nic")
-
-
-# -- pools -----------------------------------------------------------------------------------------------------------
-
-
-@on_loop
-async def test_the_pools_of_a_node_that_is_gone_go_with_it() -> None:
-    async with controlling() as world:
-        begin(world)
-        world.pool()
-        await world.settle()
-        for name in ("lan.n1", "lan.n2"):
-            await world.report(name)
-        await world.settle()
-        assert world.ready() == ("True", "AllNodesReady")
-        lose(world)
-        await world.settle()
-        assert world.node_pools() == ["lan.n1", "lan.n2"]
-        assert world.ready() == ("False", "NodeGone")
-        world.cluster.create({"kind": "Node", "metadata": {"name": "n1"}})
-        await world.settle()
-        assert world.ready() == ("True", "AllNodesReady")
-        lose(world)
-        await world.settle()
-        say_gone(world)
-        await world.settle()
-        assert world.node_pools() == ["lan.n2"]
-        assert not world.cluster.exists("lan.n1", kind="NodeVFPool")
-        assert (world.ready(), world.status()["nodes"]) == (("True", "AllNodesReady"), 1)
-        assert ("lan", "NodeGone") in {told[:2] for told in world.cluster.told}
-
-
-@pytest.mark.parametrize("answered", [True, False])
-def test_after_the_grace_time_only_a_pool_that_is_being_deleted_goes(answered: bool) -> None:  # noqa: FBT001
-    async def story() -> None:
-        async with controlling() as world:
-            with_grace(world)
-            begin(world)
-            world.pool()
-            await world.settle()
-            await world.report("lan.n1")
-            await world.settle()
-            lose(world)
-            await later(world, 2 * GRACE)
-            assert world.node_pools() == ["lan.n1", "lan.n2"]
-            world.clock.time = DELETED  # what the fake API server notes as the time of each deletion
-            world.cluster.delete("lan", kind="VFPool")
-            await world.settle(0.001)
-            assert world.cluster.exists("lan.n1", kind="NodeVFPool")
-            if answered:
-                await world.report("lan.n1", "PoolInUse")
-            world.clock.time = NOW
-            await later(world, GRACE)
-            assert world.cluster.exists("lan.n1", kind="NodeVFPool") == answered
-            assert not world.cluster.exists("lan.n2", kind="NodeVFPool")
-
-    on_loop(story)()
 
 
 @on_loop

@@ -330,6 +330,45 @@ async def test_what_was_sent_is_waited_for_before_the_lease_is_given_up() -> Non
     await stopped(leading)
 
 
+@pytest.mark.parametrize(("code", "since", "holder"), [(0, 1, "one"), (504, 1, "one"), (0, 40, ""), (409, 1, "")])
+def test_a_write_that_was_not_answered_can_arrive_as_long_as_the_lease_runs(code: int, since: int, holder: str) -> None:
+    class Broken:
+        async def create(self, sent: Body) -> Body:
+            raise ClusterError(code, "the connection was closed")
+
+    async def story() -> None:
+        lease = FakeLease()
+        one = replica("one", Way(lease))
+        port = one.fenced(Broken())  # type: ignore[arg-type]
+        leading = asyncio.create_task(one.run())
+        await one.taken()
+        with pytest.raises(ClusterError):
+            await port.create(body())
+        await asyncio.sleep(since)
+        await stopped(leading)
+        await one.release()
+        assert lease.now
+        assert lease.now.holder == holder
+
+    on_loop(story)()
+
+
+@on_loop
+async def test_what_was_not_sent_does_not_keep_the_lease() -> None:
+    """By a replica that was not leading then."""
+    lease = FakeLease()
+    one = replica("one", Way(lease))
+    port = one.fenced(FakeCluster().port_for("hostdev-controller"))
+    with pytest.raises(ClusterError):
+        await port.create(body())
+    leading = asyncio.create_task(one.run())
+    await one.taken()
+    await stopped(leading)
+    await one.release()
+    assert lease.now
+    assert lease.now.holder == ""
+
+
 @on_loop
 async def test_a_write_that_does_not_end_lets_the_lease_run_out() -> None:
     class Stuck:

@@ -41,7 +41,9 @@ def test_a_node_pool_that_cannot_be_read_is_still_its_agents_until_that_gives_it
 
 def test_of_a_node_pool_only_what_the_controller_needs_is_kept() -> None:
     node_pool = by_hand("lan.n1", "lan")
-    node_pool["metadata"] |= {"uid": "u", "resourceVersion": "7", "managedFields": [{}]}
+    report = {"manager": "hostdev-agent", "subresource": "status", "time": "2026-01-01T00:00:00Z"}
+    told = [report | {"fieldsV1": {}}, {"manager": "kubectl"}]
+    node_pool["metadata"] |= {"uid": "u", "resourceVersion": "7", "managedFields": told}
     kept = slim({**node_pool, "status": {"nodeName": "n1", "vfs": [{}], "record": {}}})
-    assert kept["metadata"] == {"name": "lan.n1", "uid": "u", "resourceVersion": "7"}
+    assert kept["metadata"] == {"name": "lan.n1", "uid": "u", "resourceVersion": "7", "managedFields": [report]}
     assert (kept["spec"], kept["status"]) == (node_pool["spec"], {"nodeName": "n1"})

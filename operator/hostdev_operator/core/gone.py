@@ -71,15 +71,25 @@ def doubt(evidence: Evidence, now: str) -> str | None:
     return None
 
 
+def comes_true(evidence: Evidence, now: str) -> float | None:
+    """In how many seconds an annotation that is of a time to come will count; None if it is of none."""
+    said, at = _time(evidence.confirmed or ""), _time(now)
+    left = (said - _AHEAD - at).total_seconds() if said and at else 0.0
+    return left if left > 0 else None
+
+
 def last_report(*metadata: Mapping[str, Any]) -> str | None:
     """When the agent has last changed the status of one of these objects; None if it never has."""
-    times = (
-        entry.get("time", "")
-        for meta in metadata
-        for entry in meta.get("managedFields") or ()
+    return max((entry.get("time", "") for meta in metadata for entry in reports(meta)), default="") or None
+
+
+def reports(metadata: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Of an object's managedFields what tells when its agent has written, without which fields, which are many."""
+    return [
+        {key: entry[key] for key in ("manager", "subresource", "time") if key in entry}
+        for entry in metadata.get("managedFields") or ()
         if entry.get("manager") == _AGENT and entry.get("subresource") == "status"
-    )
-    return max(times, default="") or None
+    ]
 
 
 def waited(metadata: Mapping[str, Any], now: str) -> float | None:

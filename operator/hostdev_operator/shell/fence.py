@@ -12,6 +12,9 @@ from ..ports import Body, Cluster, ClusterError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: No answer at all, or one of somebody between who has none: the request may still arrive, or be under way.
+_UNANSWERED = (0, 502, 504)
+
 
 class Fence:
     """Cluster of ports.py. ``leads`` is asked right before each write.
@@ -25,12 +28,17 @@ class Fence:
         self._cluster = cluster
         self._leads = leads
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._unanswered_at: float | None = None  # by the event loop's clock
 
-    async def settled(self, seconds: float) -> bool:
-        """Wait for writes whose answer nobody waits for any more; whether none is left."""
+    async def settled(self, seconds: float, arrives_within: float) -> bool:
+        """Wait for writes whose answer nobody waits for any more; whether none is left that can still arrive.
+
+        One that was never answered can, for ``arrives_within`` seconds.
+        """
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=seconds)
-        return not self._under_way
+        now, lost = asyncio.get_running_loop().time(), self._unanswered_at
+        return not self._under_way and (lost is None or now - lost >= arrives_within)
 
     async def get(self, kind: str, name: str, namespace: str | None = None) -> Body | None:
         """Reading is free."""
@@ -77,7 +85,12 @@ class Fence:
         async def fenced() -> T:
             if not self._leads():
                 raise ClusterError(0, "not written: this replica of the controller does not lead")
-            return await call()
+            try:
+                return await call()
+            except (ClusterError, asyncio.CancelledError) as error:
+                if not isinstance(error, ClusterError) or error.code in _UNANSWERED:
+                    self._unanswered_at = asyncio.get_running_loop().time()
+                raise
 
         task = asyncio.get_running_loop().create_task(fenced())
         self._under_way.add(task)

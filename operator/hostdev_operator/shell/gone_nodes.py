@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ..core.checks import Refusal
-from ..core.gone import Evidence, Fate, confirmation, fate, last_report, missing, waited
+from ..core.gone import Evidence, Fate, comes_true, confirmation, fate, last_report, missing, waited
 from ..ports import Body, Clock, Cluster
 
 #: An agent that is there answers a deletion before. A cluster for tests may have agents on hosts that are no nodes.
 _TELL_SECONDS = 60.0
+#: Until it is looked whether a time to come has come.
+_LONGEST_SECONDS = 3600.0
 
 
 class GoneNodes:
@@ -32,6 +34,7 @@ class GoneNodes:
         self._hosts: dict[str, Evidence] = {}  # of those that have a DeviceHost; what of it is no matter of time
         self._said: set[str] = set()  # of which an administrator says something, true or not
         self._waiting: set[str] = set()  # for the grace time to end
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # of those of which something is said for a time to come
         self._listed = False
 
     # -- what comes in ------------------------------------------------------------------------------------------
@@ -68,10 +71,26 @@ class GoneNodes:
             self._begin(name)
         if (before and before.confirmed is not None) or name in self._said:
             self._tell(name)
+            self._wait_for_it(name)
 
     def nodes_listed(self) -> None:
         """From now on a Node that was not seen is missing."""
         self._listed = True
+
+    def _wait_for_it(self, name: str) -> None:
+        """What is said for a time to come counts then, without any event. The time of day may be set meanwhile."""
+        left = comes_true(self._hosts.get(name, Evidence(False)), self._clock.now())
+        if left is None:
+            return
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = asyncio.get_running_loop().call_later(min(left + 1, _LONGEST_SECONDS), self._due, name)
+
+    def _due(self, name: str) -> None:
+        del self._timers[name]
+        if comes_true(self._hosts.get(name, Evidence(False)), self._clock.now()) is None:
+            self._tell(name)
+        self._wait_for_it(name)
 
     def _begin(self, name: str) -> None:
         """A node is silent from now on."""
@@ -84,9 +103,9 @@ class GoneNodes:
 
     # -- what is known ------------------------------------------------------------------------------------------
 
-    def fate(self, node: str) -> Fate:
-        """From memory: for what is decided anew all the time."""
-        return fate(self._evidence(node), self._clock.now(), self._grace) if self._listed else Fate.THERE
+    def fate(self, node: str, body: Body | None = None) -> Fate:
+        """From memory: for what is decided anew all the time. ``body``: of an object on which the node reports."""
+        return fate(self._evidence(node, body), self._clock.now(), self._grace) if self._listed else Fate.THERE
 
     def gone(self) -> frozenset[str]:
         """Those that an administrator says are gone for good."""

@@ -80,7 +80,8 @@ class Leadership:
         """Give the Lease up, when all work has ended: the next replica need not wait for it to run out."""
         held = self._sight.lease if self._sight and self.leads() else None
         self._over = True
-        if held is None or not all([await fence.settled(self._timing.retry) for fence in self._fences]):
+        retry, runs_out = self._timing.retry, self._timing.seconds
+        if held is None or not all([await fence.settled(retry, runs_out) for fence in self._fences]):
             return
         try:
             async with asyncio.timeout(self._timing.retry):

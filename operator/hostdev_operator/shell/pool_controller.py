@@ -121,16 +121,21 @@ class PoolController:
         self._fates.nodes_listed()
         self.wake_all()
 
-    def _nodes(self) -> Nodes:
-        gone = self._fates.gone()
+    def _nodes(self, name: str) -> Nodes:
+        """The nodes, as the pool is to see them: that its own agent reported since makes void that it is gone."""
+        bodies = self._by_node(name)
+        gone = frozenset(n for n in self._fates.gone() if self._fates.fate(n, bodies.get(n)) is Fate.GONE)
         return Nodes(frozenset(self._agents) - gone, dict(self._labels), gone)
+
+    def _by_node(self, name: str) -> dict[str, Body]:
+        """Of each node that has the pool its NodeVFPool."""
+        there = {found.spec.node_name: found.uid for found in self._existing(name) if found.spec is not None}
+        return {node: body for node, uid in there.items() if (body := self._node_pools.get(uid)) is not None}
 
     async def _lost(self, name: str) -> Nodes:
         """The nodes, those of the pool that are lost asked for once more."""
-        there = {found.spec.node_name: found.uid for found in self._existing(name) if found.spec is not None}
-        bodies = {node: body for node, uid in there.items() if (body := self._node_pools.get(uid)) is not None}
-        fates = await self._fates.lost(bodies)
-        return replace(self._nodes(), overdue=frozenset(n for n, fate in fates.items() if fate is Fate.OVERDUE))
+        fates = await self._fates.lost(self._by_node(name))
+        return replace(self._nodes(name), overdue=frozenset(n for n, fate in fates.items() if fate is Fate.OVERDUE))
 
     def _node(self, name: str) -> Nodes:
         """The same of one node."""
@@ -285,7 +290,7 @@ class PoolController:
         """Write the status if it says something new, and not more often than each STATUS_SECONDS."""
         body = self._pools.get(pool.uid)
         existing = self._existing(pool.name)
-        new = aggregate(pool, existing, replace(self._nodes(), missing=self._missing(pool, existing)))
+        new = aggregate(pool, existing, replace(self._nodes(pool.name), missing=self._missing(pool, existing)))
         stamped = conditions.stamp(new.conditions, pool.status.conditions, self._clock.now(), pool.generation)
         new = new.model_copy(update={"conditions": stamped})
         if body is None or new == pool.status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..api.vfpool import NodeVFPoolSpec, NodeVFPoolStatus, VFPoolSpec, VFPoolStatus
 from ..core import conditions
+from ..core.gone import reports
 from ..core.pool_binding import NodePool, Pool
 from ..ports import Body
 
@@ -23,10 +24,10 @@ _STATUS = ("nodeName", "counts", "conditions")
 
 def slim(body: Body) -> Body:
     """A NodeVFPool without what only its agent and its readers need."""
-    status = body.get("status") or {}
+    status, meta = body.get("status") or {}, body["metadata"]
     return {
         "kind": "NodeVFPool",
-        "metadata": {key: body["metadata"][key] for key in _META if key in body["metadata"]},
+        "metadata": {key: meta[key] for key in _META if key in meta} | {"managedFields": reports(meta)},
         "spec": body["spec"],
         "status": {key: status[key] for key in _STATUS if key in status},
     }
