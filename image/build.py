@@ -3,8 +3,9 @@
 ``python -m image.build`` (``make image``) leaves it in ``build/image``: ``image.tar`` for ``docker load``, ``ctr images
 import`` or ``kind load image-archive``, ``sbom.cdx.json``, and ``image.json`` with its name, id and size.
 
-IMAGE_PULL=1 takes the Dockerfile's base from an image registry. Otherwise it is made of Debian packages; IMAGE_FRESH=1
-makes it anew, with what Debian has today. SOURCE_DATE_EPOCH is by default when the image's sources were last committed.
+IMAGE_PULL=1 takes the Dockerfile's base from an image registry, as it is there now. Otherwise it is made of Debian
+packages. IMAGE_FRESH=1 makes all of it anew, with what Debian has today. SOURCE_DATE_EPOCH is by default when the
+image's sources were last committed.
 """
 
 from __future__ import annotations
@@ -72,19 +73,41 @@ def ensure(progress: Progress = print) -> Image:
 
     Raises ImageError.
     """
-    stamps = _stamps()
+    stamps, store = _stamps(), cache_folder() / "image-store"
+    _tools()
     base = _base(progress)
-    # Made anew, the base may have other packages than before.
-    key = _digest(_files(), json.dumps(stamps), base.with_suffix(".sha256").read_text() if base else "pull")
-    folder = _stage("image", key, lambda out: _build(out, cache_folder() / "image-store", base, stamps), progress)
+
+    def key() -> str:
+        if _fresh():  # build.sh takes no layers from before then
+            store.with_suffix(".epoch").unlink(missing_ok=True)
+        # Made or pulled anew, the base may have other packages than before.
+        made_of = base.with_suffix(".sha256").read_text() if base else _pull(store, stamps)
+        return _digest(_files(), json.dumps(stamps), made_of)
+
+    folder = _stage("image", key, lambda out: _build(out, store, base, stamps), progress, anew=_fresh())
     _forget(folder)
     return _image(folder)
 
 
 def build_anew(out: Path, store: Path, progress: Progress = print) -> Image:
     """Build once more, into the folder ``out``, with nothing from before: ``store`` is a folder that is empty."""
-    _build(out, store, _base(progress), _stamps())
+    stamps = _stamps()
+    _tools()
+    base = _base(progress)
+    if base is None:
+        _pull(store, stamps)
+    _build(out, store, base, stamps)
     return _image(out)
+
+
+def _fresh() -> bool:
+    return bool(os.environ.get("IMAGE_FRESH"))
+
+
+def _tools() -> None:
+    """On this machine: what is taken from the cache needs them as well, to be run."""
+    with _locked(cache_folder() / "image-tools.lock"):
+        _run([HERE / "tools.sh"], "tools", {})
 
 
 def _forget(latest: Path) -> None:
@@ -104,21 +127,22 @@ def _base(progress: Progress) -> Path | None:
     """The archive of the base image; None: it is pulled."""
     if os.environ.get("IMAGE_PULL"):
         return None
-    _run([HERE / "tools.sh"], "tools", {})
     key = _digest([HERE / "base.sh"], SUITE, platform.machine())
-    if os.environ.get("IMAGE_FRESH"):
-        shutil.rmtree(cache_folder() / f"image-base-{key}", ignore_errors=True)
 
     def make(out: Path) -> None:
         _run([HERE / "base.sh", SUITE, out], "base", {"SOURCE_DATE_EPOCH": "0"})
         with (out / "base.tar").open("rb") as stream:
             (out / "base.sha256").write_text(hashlib.file_digest(stream, "sha256").hexdigest())
 
-    return _stage("image-base", key, make, progress) / "base.tar"
+    return _stage("image-base", lambda: key, make, progress, anew=_fresh()) / "base.tar"
+
+
+def _pull(store: Path, stamps: Mapping[str, str]) -> str:
+    """The Dockerfile's base as the registry has it now, into the store; its ID."""
+    return _run([HERE / "pull.sh", store], "pull", stamps).split()[-1]
 
 
 def _build(out: Path, store: Path, base: Path | None, stamps: Mapping[str, str]) -> None:
-    _run([HERE / "tools.sh"], "tools", {})
     command = [HERE / "build.sh", out, store, base or "pull", _sbom_tools()]
     _run(command, "image", stamps)
 
@@ -136,7 +160,7 @@ def _sbom_tools() -> Path:
             call = f'exec "$(dirname "$0")/python" -m {module} "$@"'
             (out / "bin" / program).write_text(f"#!/bin/sh\n{call}\n")
 
-    return _stage("image-sbom", _digest([lock], sys.version), make, lambda _line: None)
+    return _stage("image-sbom", lambda: _digest([lock], sys.version), make, lambda _line: None)
 
 
 def _stamps() -> dict[str, str]:
@@ -176,11 +200,16 @@ def _digest(files: Sequence[Path], *texts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _stage(name: str, key: str, make: Callable[[Path], None], progress: Progress) -> Path:
-    """Return the stage's folder. It is made elsewhere and then renamed: what has the name is complete."""
-    final = cache_folder() / f"{name}-{key}"
+def _stage(
+    name: str, key: Callable[[], str], make: Callable[[Path], None], progress: Progress, *, anew: bool = False
+) -> Path:
+    """Return the stage's folder. It is made elsewhere and then renamed: what has the name is complete.
+
+    ``anew``: it takes the place of one that is there. ``key`` is asked under the stage's lock.
+    """
     with _locked(cache_folder() / f"{name}.lock"):
-        if final.is_dir():
+        final = cache_folder() / f"{name}-{key()}"
+        if final.is_dir() and not anew:
             return final
         progress(f"building {name} ...")
         began = time.monotonic()
@@ -188,6 +217,7 @@ def _stage(name: str, key: str, make: Callable[[Path], None], progress: Progress
         try:
             work.chmod(0o755)
             make(work)
+            shutil.rmtree(final, ignore_errors=True)
             work.rename(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -203,8 +233,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _run(command: Sequence[Path | str], name: str, environment: Mapping[str, str]) -> None:
-    """Run a program; its output is shown only when it fails."""
+def _run(command: Sequence[Path | str], name: str, environment: Mapping[str, str]) -> str:
+    """Run a program; what it prints, which is shown only when it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=REPOSITORY,
@@ -218,6 +248,7 @@ def _run(command: Sequence[Path | str], name: str, environment: Mapping[str, str
     )
     if done.returncode != 0:
         raise ImageError(f"{name} failed with {done.returncode}:\n{done.stdout[-4000:]}")
+    return done.stdout
 
 
 def _main() -> None:

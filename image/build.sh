@@ -2,33 +2,15 @@
 # Builds OUT/image.tar (for docker load, ctr image import, kind load), OUT/image.json and OUT/sbom.cdx.json with buildah,
 # which needs neither a daemon nor a network of its own.
 # Usage: build.sh OUT STORE BASE TOOLS, with VERSION, REVISION and SOURCE_DATE_EPOCH. STORE keeps layers for the next
-# build, BASE is a tar archive for the Dockerfile's FROM (or `pull`), TOOLS a Python environment with the SBOM's tools.
+# build, BASE is a tar archive for the Dockerfile's FROM (or `pull`: pull.sh has put it there), TOOLS a Python environment
+# with the SBOM's tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1 store=$2 base=$3 tools=$4
-from=debian:trixie-slim
 tag=hostdev-operator:$VERSION
-# an overlay cannot be made on an overlay, as in a CI job's container
-driver=overlay
-[ "$(stat -f -c %T "$(dirname "$store")")" != overlayfs ] || driver=vfs
-buildah() { command buildah --root "$store" --runroot "$store-run" --storage-driver "${STORAGE_DRIVER:-$driver}" "$@"; }
-# what a run that was cut off has left mounted, the deepest first
-unmount() {
-    { grep -oE " $store(-run)?/[^ ]+ " /proc/self/mountinfo || true; } | sort -r | while read -r point; do
-        umount "$point" || true
-    done
-}
-export BUILDAH_ISOLATION=chroot
+. image/store.sh
 
-# buildah takes layers from before with the times that they have: those of another time are of no use.
-unmount
-[ "$(cat "$store.epoch" 2> /dev/null)" = "$SOURCE_DATE_EPOCH" ] || rm -rf "$store" "$store-run"
-mkdir -p "$store"
-echo "$SOURCE_DATE_EPOCH" > "$store.epoch"
-
-pull=--pull
 if [ "$base" != pull ]; then
-    pull=--pull-never
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$base" / > /dev/null
     buildah config --cmd /bin/bash "$container"
@@ -39,7 +21,7 @@ secrets=()
 [ ! -e /etc/pip.conf ] || secrets+=(--secret id=pip.conf,src=/etc/pip.conf)
 [ -z "${PIP_CERT:-}" ] || secrets+=(--secret "id=ca,src=$PIP_CERT")
 build() {
-    buildah build "$pull" --layers --timestamp "$SOURCE_DATE_EPOCH" "${secrets[@]}" \
+    buildah build --pull-never --layers --timestamp "$SOURCE_DATE_EPOCH" "${secrets[@]}" \
         --build-arg VERSION="$VERSION" --build-arg REVISION="$REVISION" "$@" .
 }
 build --target build --tag hostdev-operator-build # tagged, so that its layers are there next time
