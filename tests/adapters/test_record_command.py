@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from hostdev_operator import __main__, __version__
@@ -45,6 +46,19 @@ def test_the_command_records_kernel_and_libvirt(root: Path, tmp_path: Path, monk
     assert (head.versions["hostdev-operator"], head.versions["kernel"], head.masked) == (__version__, "6.12.1", False)
     assert len(head.versions["libvirt"].split(".")) == 3
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_libvirt_is_opened_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, open_it = [], libvirt.openReadOnly
+
+    def count(uri: str) -> object:
+        opened.append(uri)
+        return open_it(uri)
+
+    monkeypatch.setattr(libvirt, "openReadOnly", count)
+    uri = libvirt_node.uri(tmp_path)
+    record(monkeypatch, root, uri)
+    assert opened == [uri]
 
 
 def test_masked_it_has_other_uuids_and_the_same_devices(

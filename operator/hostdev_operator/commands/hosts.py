@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..adapters.libvirt_connection import LibvirtConnection
     from ..ports import Host
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -44,21 +45,27 @@ def add_state_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def looked_at(arguments: argparse.Namespace, why: str) -> Host:
+def read_only(arguments: argparse.Namespace) -> LibvirtConnection:
+    """Libvirt, by these options."""
+    from ..adapters.libvirt_connection import LibvirtConnection
+
+    return LibvirtConnection(arguments.connect, lambda: None, read_only=True)
+
+
+def looked_at(arguments: argparse.Namespace, why: str, connection: LibvirtConnection | None = None) -> Host:
     """The host of these options, beside a running agent or without one: libvirt is opened read-only, no lock is taken.
 
-    ``why`` is what a HostError says to whoever would change its records.
+    ``why`` is what a HostError says to whoever would change its records; ``connection``: one that is there already.
     """
     from ..adapters.clock import SystemClock
     from ..adapters.hypervisor import LibvirtHypervisor
     from ..adapters.journal import Journal, ReadOnlyRecords
     from ..adapters.kernel import Kernel
-    from ..adapters.libvirt_connection import LibvirtConnection
     from ..ports import Host
 
     journal = Journal(arguments.state_dir)
     return Host(
-        LibvirtHypervisor(LibvirtConnection(arguments.connect, lambda: None, read_only=True)),
+        LibvirtHypervisor(connection or read_only(arguments)),
         Kernel(arguments.host_root),
         ReadOnlyRecords(journal.assignments, why),
         ReadOnlyRecords(journal.pools, why),

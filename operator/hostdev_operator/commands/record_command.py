@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .hosts import add_host_arguments, looked_at
+from .hosts import add_host_arguments, looked_at, read_only
 
 
 def add_record(roles: Any) -> None:
@@ -21,13 +21,12 @@ def add_record(roles: Any) -> None:
 def run_record(arguments: argparse.Namespace) -> None:
     """HostError if libvirt does not answer, OSError if the file cannot be written."""
     from ..adapters.archive import pack
-    from ..adapters.libvirt_connection import LibvirtConnection
     from ..adapters.recorder import capture, versions
     from ..core.masking import mask
     from ..core.recording import Head
 
-    host = looked_at(arguments, "record changes nothing")
-    connection = LibvirtConnection(arguments.connect, lambda: None, read_only=True)
+    connection = read_only(arguments)
+    host = looked_at(arguments, "record changes nothing", connection)
     head = Head(os.uname().nodename, versions(arguments.host_root, connection))
     tree = capture(arguments.host_root, host, arguments.state_dir, head)
     arguments.output.touch(mode=0o600)  # nobody else's business until its owner says so
