@@ -30,6 +30,7 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.plan import Plan
 from hostdev_operator.core.record import Record
 from hostdev_operator.reconcile import apply, assignment, looker, pool_apply
+from hostdev_operator.reconcile.bound import Assignment, Result
 from hostdev_operator.reconcile.release import Releaser
 from hostdev_operator.shell import agent, host_report, pool_work
 from tests.chaos.disk import Disk
@@ -271,7 +272,7 @@ def release_unasked(stack: ExitStack) -> None:
     """An assignment is given back as soon as its guest is not there."""
     old = assignment.AssignmentReconciler.reconcile
 
-    def reconcile(self: assignment.AssignmentReconciler, obj: assignment.Assignment) -> assignment.Result:
+    def reconcile(self: assignment.AssignmentReconciler, obj: Assignment) -> Result:
         gone = all(xml.uuid != obj.status.domain_uuid for xml in self._host.hypervisor.guests())
         return old(self, replace(obj, deleting=True) if gone else obj)
 

@@ -9,7 +9,7 @@ from hostdev_operator.api.deviceassignment import DeviceAssignmentSpec, DeviceAs
 from hostdev_operator.core.intent import Intent, Wish
 from hostdev_operator.core.model import PciDevice, Role
 from hostdev_operator.core.pci import PciAddress
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 
 UID = "0a0a0a0a-0000-4000-8000-000000000001"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hostdev_operator.core.sriov import VfConfig
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2, PF
 from tests.fakes.samples import LONER, OTHER_UID, WEB, assignment

@@ -10,7 +10,7 @@ from hostdev_operator.core.model import Nic
 from hostdev_operator.core.network_xml import network_text
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.sriov import VfConfig
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import DEFINITION, PF, PF_MAC, POOL, RECORD
 from tests.fakes.samples import DB, UID, WEB, assignment, device, small_host

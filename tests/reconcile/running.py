@@ -10,7 +10,8 @@ from hostdev_operator.core.conditions import find
 from hostdev_operator.core.intent import Wish
 from hostdev_operator.core.pool import PoolWish
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.reconcile.assignment import Assignment, AssignmentReconciler, Result
+from hostdev_operator.reconcile.assignment import AssignmentReconciler
+from hostdev_operator.reconcile.bound import Assignment, Result
 from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.looker import Looker
 from hostdev_operator.simulation.host import FakeHost

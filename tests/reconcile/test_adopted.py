@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from tests.core.nics import MAC, MAC2
 from tests.fakes.samples import LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device
 from tests.reconcile.adoption_cases import (

@@ -12,7 +12,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment

@@ -12,7 +12,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.approval import Approval
 from hostdev_operator.core.conditions import find
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.reconcile.assignment import Assignment, Result
+from hostdev_operator.reconcile.bound import Assignment, Result
 from tests.fakes.samples import MATE, NIC, UID, WEB, assignment, small_host
 from tests.reconcile.nic_running import make_pool, nics, of_pool, vf_host
 from tests.reconcile.running import Engine, count_boundaries, ready, without_plan

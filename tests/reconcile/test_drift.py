@@ -15,7 +15,7 @@ from hostdev_operator.core.drift import device_standing
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.core.sriov import VfConfig
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.reconcile.context import Context
 from hostdev_operator.reconcile.observe import observe
 from hostdev_operator.simulation.host import FakeHost, without

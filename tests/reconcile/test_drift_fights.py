@@ -10,7 +10,7 @@ import pytest
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.core.sriov import VfConfig
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import PF
 from tests.fakes.samples import MATE, WEB, assignment

@@ -10,7 +10,7 @@ import pytest
 from hostdev_operator.api.deviceassignment import DeviceAssignment, DeviceAssignmentStatus
 from hostdev_operator.api.vfpool import NodeVFPoolStatus, VFPool
 from hostdev_operator.core.pool_binding import Pool, spec_for
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.reconcile.pools import NodePool
 from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2, PF, PF_MAC

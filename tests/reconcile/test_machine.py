@@ -19,7 +19,7 @@ from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.published import record_from_status
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeGuest
 from tests.fakes.samples import DB, DISK, LONER, MATE, NIC, WEB, assignment, device, small_host
 from tests.reconcile.running import Crash, Engine

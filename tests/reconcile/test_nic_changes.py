@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hostdev_operator.core import reasons
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.core.nics import MAC, MAC2
 from tests.fakes.samples import WEB

@@ -11,7 +11,7 @@ from hostdev_operator.core.errors import HostError
 from hostdev_operator.core.mac import derived_mac
 from hostdev_operator.core.model import Nic
 from hostdev_operator.core.settings import Settings
-from hostdev_operator.reconcile.assignment import Result
+from hostdev_operator.reconcile.bound import Result
 from hostdev_operator.simulation.host import FakeHost
 from hostdev_operator.simulation.sriov import FRESH
 from tests.core.nics import MAC

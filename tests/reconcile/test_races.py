@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from hostdev_operator.reconcile.assignment import Result
+from hostdev_operator.reconcile.bound import Result
 from hostdev_operator.reconcile.locks import NamedLocks
 from tests.fakes.samples import DB, MATE, NIC, OTHER_UID, WEB, assignment, small_host
 from tests.reconcile.running import Engine, ready

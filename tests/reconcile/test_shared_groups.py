@@ -8,7 +8,7 @@ import pytest
 
 from hostdev_operator.core.model import VFIO_DRIVER
 from hostdev_operator.core.record import Record
-from hostdev_operator.reconcile.assignment import Assignment
+from hostdev_operator.reconcile.bound import Assignment
 from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, UID, WEB, assignment, device, small_host
 from tests.reconcile.running import Engine, attached, count_boundaries, message, ready, without_plan

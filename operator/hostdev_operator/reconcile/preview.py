@@ -22,7 +22,7 @@ from ..core.published import record_from_status
 from ..core.settings import Settings
 from ..ports import Host
 from .approvals import Approvals
-from .assignment import Assignment
+from .bound import Assignment
 from .context import Context
 from .observe import observe
 from .pools import NodePool

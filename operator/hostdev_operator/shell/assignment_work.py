@@ -13,7 +13,8 @@ from ..core.errors import HostError
 from ..core.intent import Wish
 from ..core.reasons import Retry
 from ..ports import Body, Cluster, ClusterError, Host
-from ..reconcile.assignment import Assignment, AssignmentReconciler, Result
+from ..reconcile.assignment import AssignmentReconciler
+from ..reconcile.bound import Assignment, Result
 from .objects import parse
 from .watched import Watched, condition, is_deleting
 

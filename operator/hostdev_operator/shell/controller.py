@@ -24,7 +24,7 @@ from ..core.lease import LeadershipLostError
 from ..core.mac import MacClaim, MacIndex
 from ..core.reasons import Retry
 from ..ports import Body, Clock, Cluster, ClusterError
-from ..reconcile.assignment import Assignment
+from ..reconcile.bound import Assignment
 from . import runner
 from .gone_nodes import GoneNodes
 from .leadership import Leadership

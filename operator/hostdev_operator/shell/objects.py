@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from ..api.deviceassignment import DeviceAssignmentSpec, DeviceAssignmentStatus
 from ..ports import Body
-from ..reconcile.assignment import Assignment
+from ..reconcile.bound import Assignment
 
 T = TypeVar("T")
 
