@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -21,14 +23,22 @@ _RETRY_SECONDS = 2.0
 
 
 def registry() -> kopf.OperatorRegistry:
-    """A registry of our own with the two ways to log in: a pod's service account, or KUBECONFIG."""
+    """A registry of our own that logs in as login does."""
     made = kopf.OperatorRegistry()
-
-    @kopf.on.login(registry=made)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
+    kopf.on.login(registry=made)(login)
     return made
+
+
+def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """The two ways to log in: a pod's service account, or KUBECONFIG."""
+    account = kopf.login_with_service_account(**kwargs)
+    return replace(account, server=_server()) if account else kopf.login_with_kubeconfig(**kwargs)
+
+
+def _server() -> str:
+    """As the kubelet tells it to each pod. kopf asks for a name, which a pod in the host's network cannot resolve."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 class _Backoffs:
