@@ -21,6 +21,7 @@ from .commands.hosts import add_host_arguments, add_state_dir, node_name
 from .commands.import_command import add_import, run_import
 from .commands.plan_command import add_plan, run_plan
 from .commands.record_command import add_record, run_record
+from .commands.uninstall_command import add_uninstall_check, run_uninstall_check
 
 if TYPE_CHECKING:
     from .adapters.kernel_events import KernelEvents
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
-    for add in (add_plan, add_import, add_record):
+    for add in (add_plan, add_import, add_record, add_uninstall_check):
         add(roles)
     simulation = roles.add_parser("simulation", help="change the host of an agent that simulates; docs/recording.md")
     simulation.add_argument("words", nargs="+", metavar="WORD", help="such as: show, start GUEST, remove ADDRESS")
@@ -222,6 +223,8 @@ def _run(arguments: argparse.Namespace) -> int:
             return run_plan(arguments)
         case "record":
             run_record(arguments)
+        case "uninstall-check":
+            return run_uninstall_check(arguments)
         case "simulation":
             return _simulation(arguments)
         case role:

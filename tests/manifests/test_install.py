@@ -47,6 +47,29 @@ def test_the_server_takes_an_overlay(installed: ControlPlane, overlay: str, opti
     assert len(done.stdout.splitlines()) == len(render(installed, folder))
 
 
+def definition(group: str) -> str:
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}]
+    names = {"plural": "things", "kind": "Thing"}
+    body = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"things.{group}"},
+        "spec": {"group": group, "scope": "Cluster", "names": names, "versions": versions},
+    }
+    return json.dumps(body)
+
+
+def test_our_definitions_are_deleted_when_an_administrator_says_so_and_others_as_ever(installed: ControlPlane) -> None:
+    for group in ("hostdev.dev", "example.com"):
+        installed.kubectl("apply", "-f", "-", stdin=definition(group))
+    installed.kubectl("delete", "crd", "things.example.com", "--wait=false")
+    refused = installed.kubectl("delete", "crd", "things.hostdev.dev", "--wait=false", check=False)
+    command = "kubectl annotate --overwrite crd things.hostdev.dev hostdev.dev/uninstall=confirmed"
+    assert command in refused.stderr
+    installed.kubectl(*command.split()[1:])
+    installed.kubectl("delete", "crd", "things.hostdev.dev", "--wait=false")
+
+
 def judged(plane: ControlPlane, level: str, spec: Body) -> str:
     """What Pod Security says of a pod at that level; empty if it is let in."""
     namespace = {

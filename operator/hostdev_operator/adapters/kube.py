@@ -31,8 +31,10 @@ _KINDS: dict[str, Any] = {
     "NodeVFPool": create_global_resource(GROUP, VERSION, "NodeVFPool", "nodevfpools"),
     "Node": create_global_resource("", "v1", "Node", "nodes"),
     "Namespace": create_global_resource("", "v1", "Namespace", "namespaces"),
+    "DaemonSet": create_namespaced_resource("apps", "v1", "DaemonSet", "daemonsets"),
+    "Deployment": create_namespaced_resource("apps", "v1", "Deployment", "deployments"),
 }
-_NAMESPACED = frozenset({"DeviceAssignment"})
+_NAMESPACED = frozenset({"DeviceAssignment", "DaemonSet", "Deployment"})
 #: What replace writes of metadata.
 _REPLACED = ("finalizers", "ownerReferences")
 _NODE_FIELDS = {"DeviceAssignment": "status.nodeName", "NodeVFPool": "spec.nodeName"}
