@@ -24,14 +24,16 @@ from tests.cluster import audit, binaries, processes
 from tests.cluster.certificates import make_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from tests.cluster.audit import AuditEntry
 
 # Where a guest on QEMU's user network reaches the loopback of the machine that runs it.
-_GUEST_ADDRESS = "10.0.2.2"
+GUEST_ADDRESS = "10.0.2.2"
+# Of the service `kubernetes`: the first address of the service range.
+SERVICE_ADDRESS = "10.0.0.1"
 # Both are ready in seconds; a loaded CI machine gets all the time it may need.
 _READY_SECONDS = 180.0
 _POLL_SECONDS = 0.05
@@ -57,35 +59,39 @@ class ControlPlane:
     All files are below ``folder``. Start and stop from the main thread (see ``processes.die_with_parent``).
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
-        """Make keys, certificates and configuration below ``folder`` (it may exist); nothing runs yet."""
+    def __init__(self, folder: Path, programs: Path, nodes: Sequence[str] = ()) -> None:
+        """Make keys, certificates and configuration below ``folder`` (it may exist); nothing runs yet.
+
+        ``nodes``: the names under which kubelets may join.
+        """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._programs = programs
         self._certificates = make_certificates(
-            self.folder / "pki", addresses=("127.0.0.1", _GUEST_ADDRESS), names=("localhost",)
+            self.folder / "pki", addresses=("127.0.0.1", GUEST_ADDRESS, SERVICE_ADDRESS), names=("localhost",)
         )
         self._tls = ssl.create_default_context(cafile=str(self._certificates.ca))
         self._reservation = _reserve_port()
         self.port: int = self._reservation.getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
-        self.guest_url = f"https://{_GUEST_ADDRESS}:{self.port}"
+        self.guest_url = f"https://{GUEST_ADDRESS}:{self.port}"
         self.ca_file = self._certificates.ca
         self.audit_log = self.folder / "audit.log"
         self._admin_token = secrets.token_hex(32)
         self.admin_kubeconfig = self.kubeconfig("admin", self._admin_token)
+        self._node_tokens = {node: secrets.token_hex(32) for node in nodes}
         self._write_apiserver_files()
         self._etcd: subprocess.Popen[bytes] | None = None
         self._apiserver: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def start(cls, folder: Path, programs: Path | None = None) -> Self:
+    def start(cls, folder: Path, programs: Path | None = None, nodes: Sequence[str] = ()) -> Self:
         """Start both programs with no objects, and return when /readyz is ok and ``default`` exists.
 
         ``programs`` is the folder of the binaries; without it they are found or built (``binaries.ensure``).
         Raises ControlPlaneError when one of them ends or is not ready in time; nothing is left running then.
         """
-        plane = cls(folder, programs or binaries.ensure())
+        plane = cls(folder, programs or binaries.ensure(), nodes)
         try:
             plane._start_etcd()
             plane.start_apiserver()
@@ -192,6 +198,10 @@ class ControlPlane:
         _write_secret(path, json.dumps(content, indent=2))
         return path
 
+    def node_kubeconfig(self, node: str, server: str | None = None) -> Path:
+        """For the kubelet of a node that was named at the start; ``server`` as for kubeconfig."""
+        return self.kubeconfig(f"node-{node}", self._node_tokens[node], server)
+
     def allow(self, namespace: str) -> None:
         """Let the namespace have assignments for all guests, from all pools (docs/security.md)."""
         self.kubectl("label", "--overwrite", "namespace", namespace, "hostdev.dev/assignments=allowed")
@@ -258,7 +268,8 @@ class ControlPlane:
 
     def _write_apiserver_files(self) -> None:
         admin = f'{self._admin_token},test-admin,test-admin,"system:masters"\n'
-        _write_secret(self.folder / "tokens.csv", admin)
+        kubelets = (f"{token},system:node:{node},{node},system:nodes\n" for node, token in self._node_tokens.items())
+        _write_secret(self.folder / "tokens.csv", "".join((admin, *kubelets)))
         (self.folder / "audit-policy.json").write_text(json.dumps(audit.POLICY), encoding="utf-8")
 
     def _start_etcd(self) -> None:
@@ -297,8 +308,10 @@ class ControlPlane:
             f"--service-account-key-file={made.service_account_public_key}",
             "--token-auth-file=tokens.csv",
             "--authorization-mode=Node,RBAC",
-            # The agent's pods are privileged.
-            "--allow-privileged",
+            # As kubeadm: a kubelet writes of its own node, and no label that is an administrator's.
+            "--enable-admission-plugins=NodeRestriction",
+            # No pod of ours is privileged.
+            "--allow-privileged=false",
             "--audit-policy-file=audit-policy.json",
             f"--audit-log-path={self.audit_log}",
             # Each line is written before the request's handler returns, not in batches.

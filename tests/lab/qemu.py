@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # libvirt-guests, which would ask guests to shut down that know no power button.
 _MASKED = (
     *("getty@tty1.service", "serial-getty@ttyS0.service", "e2scrub_reap.service", "systemd-random-seed.service"),
-    *("systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "libvirt-guests.service"),
+    *("systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "libvirt-guests.service", "containerd.service"),
     *("dev-hugepages.mount", "dev-mqueue.mount"),
     *("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount", "modprobe@drm.service"),
 )

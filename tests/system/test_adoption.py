@@ -19,18 +19,15 @@ import yaml
 from tests.lab.guests import define, guest_xml, hostdev_xml, wait_for_guest
 from tests.lab.host import LabHost
 from tests.lab.process import Process
-from tests.system.conftest import clean, drivers
+from tests.system.conftest import clean
 from tests.system.pools import IGB, PfView, pool_condition
 from tests.system.stack import NODE, Stack, assignment
+from tests.system.untouched import Uevents, calls_logged, changing_calls, log_size, snapshot
 
 PLAIN, VF, POOLED = "plain", "single", "pooled"
 GUESTS = (PLAIN, VF, POOLED)
 NETWORK = "byhand"
 VF_MAC, POOL_MAC = "52:54:00:40:00:01", "52:54:00:40:00:02"
-CONF, LOG = "/etc/libvirt/libvirtd.conf", "/var/log/libvirt/libvirtd.log"
-#: The public API calls are logged by these modules, on behalf of each client.
-CALLS = "1:libvirt.domain 1:libvirt.network 1:libvirt.nodedev 1:libvirt.storage"
-READING = r"Get|List|Lookup|Connect|Free|Ref|Is[A-Z]|Has|NumOf|Event|Close|Open"
 EVENTS = Path(__file__).parent / "device_events.py"
 
 
@@ -48,27 +45,7 @@ class ByHand:
 
     def snapshot(self) -> dict[str, str]:
         """All that must stay, byte by byte."""
-        lab = self.lab
-        found = {f"{name}, persistent": lab.virsh("dumpxml", name, "--inactive") for name in GUESTS}
-        found |= {f"{name}, as it is": lab.virsh("dumpxml", name) for name in GUESTS}
-        found["guests"] = lab.virsh("list", "--all")
-        found["network"] = lab.virsh("net-dumpxml", NETWORK)
-        found["network, persistent"] = lab.virsh("net-dumpxml", NETWORK, "--inactive")
-        found["network, state"] = lab.virsh("net-info", NETWORK)
-        found["drivers"] = drivers(lab)
-        found["ip link"] = lab.run("ip -d link show").stdout
-        found["carrier"] = lab.run("grep . /sys/class/net/*/carrier_changes").stdout
-        found["sriov"] = lab.run("grep -s . /sys/bus/pci/devices/*/sriov_{numvfs,drivers_autoprobe}").stdout
-        found["overrides"] = lab.run("grep -s . /sys/bus/pci/devices/*/driver_override").stdout
-        return found
-
-    def calls(self, since: int) -> list[str]:
-        """The API functions that clients have called since that size of libvirtd's log."""
-        text = self.lab.run(f"tail -c +{since + 1} {LOG}").stdout
-        return re.findall(r" debug : (vir[A-Z]\w+):\d+ : ", text)
-
-    def log_size(self) -> int:
-        return int(self.lab.run(f"stat -c %s {LOG}").stdout)
+        return snapshot(self.lab, GUESTS, NETWORK)
 
 
 def vf_xml(address: str) -> str:
@@ -96,16 +73,20 @@ POOLED_XML = f"<interface type='network'><mac address='{POOL_MAC}'/>{_POOLED_SOU
 
 
 @pytest.fixture
-def by_hand(system: Stack) -> Iterator[ByHand]:
+def logged(system: Stack) -> Iterator[None]:
+    """Libvirtd tells of calls, and no agent runs."""
+    system.stop_agent()
+    with calls_logged(system.lab):
+        yield
+
+
+@pytest.fixture
+def by_hand(system: Stack, logged: None) -> Iterator[ByHand]:
     """Without an agent: four VFs, a network of two of them, and three guests, two of which run."""
     lab = system.lab
-    system.stop_agent()
     pf = PfView(lab, lab.find_devices(IGB)[0])
     plain = lab.find_devices(IGB)[1]
     try:
-        lab.run(f"cp {CONF} /tmp/libvirtd.conf; sed -i 's/^log_filters = \"/&{CALLS} /' {CONF}")
-        lab.stop_libvirtd()
-        lab.start_libvirtd()
         lab.run(
             f"echo 0 > {pf.folder}/sriov_drivers_autoprobe; echo 4 > {pf.folder}/sriov_numvfs;"
             f" ip link set {pf.netdev} up"
@@ -129,44 +110,9 @@ def by_hand(system: Stack) -> Iterator[ByHand]:
             lab.run(f"virsh -q net-destroy {NETWORK}; virsh -q net-undefine {NETWORK}", check=False)
             lab.run(
                 f"ip link set {pf.netdev} down; echo 0 > {pf.folder}/sriov_numvfs;"
-                f" echo 1 > {pf.folder}/sriov_drivers_autoprobe; cp /tmp/libvirtd.conf {CONF}"
+                f" echo 1 > {pf.folder}/sriov_drivers_autoprobe"
             )
-            lab.stop_libvirtd()
-            lab.start_libvirtd()
             system.plane.kubectl("delete", "node", NODE, "--ignore-not-found")
-
-
-class Uevents:
-    """The kernel's events of PCI devices, as udevadm monitor shows them. A change that we ask for proves it listens."""
-
-    def __init__(self, system: Stack, device: str) -> None:
-        self._system = system
-        self._device = device
-        self._asked = 0
-        command = "exec stdbuf -oL udevadm monitor --kernel --subsystem-match=pci"
-        self._process: Process = system.lab.spawn(command, "uevents")
-        self.settle()
-
-    def _seen(self) -> list[str]:
-        return re.findall(r"^KERNEL\[[^]]*\] +(\w+) +", self._process.log(), re.MULTILINE)
-
-    def settle(self) -> None:
-        """Until what was asked for last is seen, and so everything before it."""
-
-        def asked() -> bool:
-            self._system.lab.run(f"echo change > /sys/bus/pci/devices/{self._device}/uevent")
-            return "change" in self._seen()[self._asked :]
-
-        self._system.wait("udevadm monitor to listen", asked)
-        self._asked = len(self._seen())
-
-    def others(self) -> list[str]:
-        """All but those that we have asked for."""
-        self.settle()
-        return [kind for kind in self._seen() if kind != "change"]
-
-    def stop(self) -> None:
-        self._process.kill(15)
 
 
 def listen(system: Stack, guest: str) -> Process:
@@ -202,7 +148,7 @@ def test_what_virsh_has_made_is_adopted_and_left_again_and_nothing_has_changed(b
     make_node(system)
     uevents = Uevents(system, by_hand.pf.address)
     events = [listen(system, name) for name in (PLAIN, POOLED)]
-    before, size = by_hand.snapshot(), by_hand.log_size()
+    before, size = by_hand.snapshot(), log_size(lab)
 
     # the agent is installed
     system.start_agent()
@@ -249,9 +195,7 @@ def test_what_virsh_has_made_is_adopted_and_left_again_and_nothing_has_changed(b
     assert lab.run("ls /var/lib/hostdev-operator/{assignments,pools}/*.json", check=False).stdout == ""
 
     # and nobody has been asked for anything meanwhile
-    calls = by_hand.calls(size)
-    assert "virDomainGetXMLDesc" in calls, "the log does not tell of calls"
-    assert sorted({call for call in calls if not re.search(READING, call)}) == []
+    assert changing_calls(lab, size) == []
     assert uevents.others() == []
     for process in events:
         assert process.log().split() == ["listening"]
