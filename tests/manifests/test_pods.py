@@ -181,9 +181,10 @@ def test_the_budget_is_the_controllers_and_lets_a_node_be_drained(control_plane:
     assert budget["maxUnavailable"] < deployment["replicas"]  # one of them goes on
 
 
-def test_the_image_is_that_of_this_version(control_plane: ControlPlane) -> None:
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_image_is_that_of_this_version(control_plane: ControlPlane, overlay: str) -> None:
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-    rendered = render(control_plane, MANIFESTS / "overlays/default")
+    rendered = render(control_plane, MANIFESTS / "overlays" / overlay)
     for spec in (agent(rendered), controller(rendered)):
         assert spec["containers"][0]["image"] == f"hostdev-operator:{version}"
 
