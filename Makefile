@@ -6,16 +6,16 @@ export PYTHONPATH := operator
 SHORT := $(addprefix tests/system/test_,idle.py faults.py pools.py nics.py adoption.py)
 UNIT := tests/core tests/reconcile tests/adapters tests/shell tests/recordings tests/chaos
 
-.PHONY: help setup parts image demo test test-all chaos chaos-lab test-unit uninstall-check lint crds lock bench bench-fleet lab-shell clean
+.PHONY: help setup parts image demo test test-all e2e-kind chaos chaos-lab test-unit uninstall-check lint crds lock bench bench-fleet lab-shell clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 setup: ## Debian packages and .venv
 	@.ci/setup
 
-parts: setup ## build what tests and demo run on: control plane (Go) and lab host image (Debian), cached
-	@$(PY) -m tests.lab.image & lab=$$!; $(PY) -m tests.cluster.binaries --nodes && wait $$lab
+parts: setup ## build what tests and demo run on: control plane (Go), lab host and kind node (Debian), cached
+	@$(PY) -m tests.lab.image & lab=$$!; $(PY) -m tests.cluster.binaries --nodes && wait $$lab && $(PY) -m tests.e2e.kind.parts
 
 image: setup ## the container image and its SBOM into build/image, without an image registry (IMAGE_PULL, IMAGE_FRESH)
 	@$(PY) -m image.build
@@ -26,10 +26,13 @@ demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it runnin
 # Two runs beside each other: the long story of the system, and everything else, which waits a lot.
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
 	@mkdir -p build
-	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/manifests tests/image tests/lab tests/daemonset $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
+	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/manifests tests/image tests/e2e tests/lab tests/daemonset $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
 	trap 'kill $$others' INT TERM; \
 	$(PY) -m pytest -m "not long" tests/host tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
+
+e2e-kind: setup ## a two-node kind cluster: install, examples, node loss, upgrade, uninstall (KIND=plain: your own docker)
+	@$(PY) -m pytest tests/e2e --durations=10
 
 test-all: test ## and what takes long: a Linux guest, a crash and a power cut at every boundary (about an hour)
 	@$(PY) -m pytest -m long tests/image tests/host tests/system --durations=20

@@ -82,10 +82,10 @@ def ensure(progress: Progress = print) -> Image:
             store.with_suffix(".epoch").unlink(missing_ok=True)
         # Made or pulled anew, the base may have other packages than before.
         made_of = base.with_suffix(".sha256").read_text() if base else _pull(store, stamps)
-        return _digest(_files(), json.dumps(stamps), made_of)
+        return digest_of(_files(), json.dumps(stamps), made_of)
 
-    folder = _stage("image", key, lambda out: _build(out, store, base, stamps), progress, anew=_fresh())
-    _forget(folder)
+    folder = stage("image", key, lambda out: _build(out, store, base, stamps), progress, anew=_fresh())
+    forget(folder, _KEPT)
     return _image(folder)
 
 
@@ -107,14 +107,15 @@ def _fresh() -> bool:
 def _tools() -> None:
     """On this machine: what is taken from the cache needs them as well, to be run."""
     with _locked(cache_folder() / "image-tools.lock"):
-        _run([HERE / "tools.sh"], "tools", {})
+        run([HERE / "tools.sh"], "tools", {})
 
 
-def _forget(latest: Path) -> None:
-    """Images of former sources, but for a few: one that somebody works with may be among them."""
+def forget(latest: Path, kept: int) -> None:
+    """Remove what a stage made of former inputs, but for a few: one that somebody works with may be among them."""
     latest.touch()
-    made = [path for path in latest.parent.glob("image-*") if re.fullmatch(r"image-[0-9a-f]{16}", path.name)]
-    for old in sorted(made, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+    name = latest.name.rpartition("-")[0]
+    made = [path for path in latest.parent.iterdir() if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", path.name)]
+    for old in sorted(made, key=lambda path: path.stat().st_mtime)[:-kept]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -127,24 +128,24 @@ def _base(progress: Progress) -> Path | None:
     """The archive of the base image; None: it is pulled."""
     if os.environ.get("IMAGE_PULL"):
         return None
-    key = _digest([HERE / "base.sh"], SUITE, platform.machine())
+    key = digest_of([HERE / "base.sh"], SUITE, platform.machine())
 
     def make(out: Path) -> None:
-        _run([HERE / "base.sh", SUITE, out], "base", {"SOURCE_DATE_EPOCH": "0"})
+        run([HERE / "base.sh", SUITE, out], "base", {"SOURCE_DATE_EPOCH": "0"})
         with (out / "base.tar").open("rb") as stream:
             (out / "base.sha256").write_text(hashlib.file_digest(stream, "sha256").hexdigest())
 
-    return _stage("image-base", lambda: key, make, progress, anew=_fresh()) / "base.tar"
+    return stage("image-base", lambda: key, make, progress, anew=_fresh()) / "base.tar"
 
 
 def _pull(store: Path, stamps: Mapping[str, str]) -> str:
     """The Dockerfile's base as the registry has it now, into the store; its ID."""
-    return _run([HERE / "pull.sh", store], "pull", stamps).split()[-1]
+    return run([HERE / "pull.sh", store], "pull", stamps).split()[-1]
 
 
 def _build(out: Path, store: Path, base: Path | None, stamps: Mapping[str, str]) -> None:
     command = [HERE / "build.sh", out, store, base or "pull", _sbom_tools()]
-    _run(command, "image", stamps)
+    run(command, "image", stamps)
 
 
 def _sbom_tools() -> Path:
@@ -152,15 +153,15 @@ def _sbom_tools() -> Path:
     lock = HERE / "requirements-sbom.lock"
 
     def make(out: Path) -> None:
-        _run([sys.executable, "-m", "venv", out], "environment", {})
-        _run([out / "bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock], "SBOM tools", {})
+        run([sys.executable, "-m", "venv", out], "environment", {})
+        run([out / "bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock], "SBOM tools", {})
         # The programs name their interpreter by its path, and the folder gets another name.
         for program in ("debsbom", "cyclonedx-py"):
             module = {"debsbom": "debsbom.cli", "cyclonedx-py": "cyclonedx_py"}[program]
             call = f'exec "$(dirname "$0")/python" -m {module} "$@"'
             (out / "bin" / program).write_text(f"#!/bin/sh\n{call}\n")
 
-    return _stage("image-sbom", lambda: _digest([lock], sys.version), make, lambda _line: None)
+    return stage("image-sbom", lambda: digest_of([lock], sys.version), make, lambda _line: None)
 
 
 def _stamps() -> dict[str, str]:
@@ -190,7 +191,8 @@ def _files() -> list[Path]:
     return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
-def _digest(files: Sequence[Path], *texts: str) -> str:
+def digest_of(files: Sequence[Path], *texts: str) -> str:
+    """Of names (in the repository), modes and contents of files, and of texts."""
     digest = hashlib.sha256()
     for path in files:
         content = path.read_bytes()
@@ -200,7 +202,7 @@ def _digest(files: Sequence[Path], *texts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _stage(
+def stage(
     name: str, key: Callable[[], str], make: Callable[[Path], None], progress: Progress, *, anew: bool = False
 ) -> Path:
     """Return the stage's folder. It is made elsewhere and then renamed: what has the name is complete.
@@ -233,7 +235,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _run(command: Sequence[Path | str], name: str, environment: Mapping[str, str]) -> str:
+def run(command: Sequence[Path | str], name: str, environment: Mapping[str, str]) -> str:
     """Run a program; what it prints, which is shown only when it fails."""
     done = subprocess.run(
         [str(part) for part in command],

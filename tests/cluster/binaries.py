@@ -81,6 +81,11 @@ def ensure_nodes(progress: Progress = print) -> Path:
     return _built("nodes", _NODES, progress)
 
 
+def ensure_all(progress: Progress = print) -> tuple[Path, Path]:
+    """Return both folders, of one version: built here, whatever KUBEBUILDER_ASSETS says."""
+    return _built("control-plane", _CONTROL_PLANE, progress), ensure_nodes(progress)
+
+
 def _built(name: str, programs: Sequence[_Program], progress: Progress) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
     folder = cache / f"{name}-{_inputs_hash()}"

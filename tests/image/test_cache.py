@@ -38,7 +38,7 @@ class Programs:
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Programs:
     made = Programs()
-    monkeypatch.setattr(build, "_run", made.run)
+    monkeypatch.setattr(build, "run", made.run)
     monkeypatch.setattr(build, "_sbom_tools", lambda: tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in ("IMAGE_PULL", "IMAGE_FRESH"):
@@ -76,7 +76,7 @@ def test_a_failure_leaves_what_was_there(programs: Programs, monkeypatch: pytest
             raise build.ImageError("no network")
         return programs.run(_command, name, _environment)
 
-    monkeypatch.setattr(build, "_run", fail)
+    monkeypatch.setattr(build, "run", fail)
     with pytest.raises(build.ImageError):
         ensure()
     monkeypatch.delenv("IMAGE_FRESH")
