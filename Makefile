@@ -26,9 +26,9 @@ demo: setup ## the main job on real parts, step by step (KEEP=1 leaves it runnin
 # Two runs beside each other: the long story of the system, and everything else, which waits a lot.
 test: lint parts ## everything: lint, unit, control plane, lab host, whole system
 	@mkdir -p build
-	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/manifests tests/image tests/e2e tests/lab tests/daemonset $(SHORT) > build/test-others.log 2>&1 & others=$$!; \
+	@$(PY) -m pytest -m "not long" $(UNIT) tests/cluster tests/manifests tests/image tests/e2e tests/lab $(SHORT) --durations=30 > build/test-others.log 2>&1 & others=$$!; \
 	trap 'kill $$others' INT TERM; \
-	$(PY) -m pytest -m "not long" tests/host tests/system $(SHORT:%=--ignore=%) --durations=10; story=$$?; \
+	$(PY) -m pytest -m "not long" tests/host tests/daemonset tests/system $(SHORT:%=--ignore=%) --durations=30; story=$$?; \
 	wait $$others; rest=$$?; cat build/test-others.log; exit $$((story ? story : rest))
 
 e2e-kind: setup ## a two-node kind cluster: install, examples, node loss, upgrade, uninstall (KIND=plain: your own docker)

@@ -38,6 +38,9 @@ def test_uninstalled_nothing_is_left(installed: Installation) -> None:
     assert host["guests"]["web"]["config"] == []
     assert installed.drivers(CARD, MATE) == ["e1000", "e1000"]
     assert "passthrough" not in host["networks"]
+    crds = [name.removeprefix("customresourcedefinition.apiextensions.k8s.io/") for name in ours(kind)]
+    confirmed = [name for name in crds if name.endswith(".hostdev.dev")]
+    kind.kubectl("annotate", "--overwrite", "crd", *confirmed, "hostdev.dev/uninstall=confirmed")
     kind.kubectl("delete", "-k", str(installed.overlay), "--timeout=180s")
     assert ours(kind) == set()
     assert kind.items("pods", "-n", SYSTEM) == []
