@@ -54,6 +54,9 @@ async def test_nothing_is_decided_before_the_hosts_are_listed() -> None:
         await world.controller.list_all()
         await world.settle()
         assert world.node() == "n1"
+        assert world.controller.unready() == "the API server's watch has told nothing yet"
+        world.cluster.watch("Namespace", world.controller.namespace_seen)
+        await world.settle()
         assert world.controller.unready() is None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

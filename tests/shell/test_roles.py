@@ -216,6 +216,9 @@ async def test_the_host_is_reported_once_and_again_when_it_changed() -> None:
         task = asyncio.create_task(world.agent.host.run())
         await asyncio.sleep(10)
         assert world.cluster.writes == ["create DeviceHost", "apply DeviceHost by hostdev-agent"]
+        assert world.agent.unready() == "the API server's watch has told nothing yet"
+        world.cluster.watch("DeviceHost", world.agent.host_seen)
+        await world.settle()
         assert world.agent.unready() is None
         world.cluster.writes.clear()
         world.agent.host_changed()

@@ -55,6 +55,7 @@ class Agent:
         self._version = 0  # of the host, as far as it is known to have changed
         self._objects = 0  # the same of what is asked for
         self._listed = False
+        self._told = False  # by the watch: anything at all
         self._burst: asyncio.TimerHandle | None = None
         context = Context(
             settings=lambda: self.host.settings,
@@ -96,7 +97,8 @@ class Agent:
             self._wake(lambda other: not is_ready(other))
 
     def host_seen(self, event: str | None, body: Body) -> None:
-        """An event of the watch on this node's DeviceHost."""
+        """An event of the watch on this node's DeviceHost, which there always is: the agent itself makes it."""
+        self._told = True
         if self.host.seen(event, body):
             self._objects += 1
             self.host_changed()
@@ -131,7 +133,9 @@ class Agent:
         """For the readiness probe."""
         if not self._senses.connected():
             return "libvirt does not answer"
-        return None if self.host.reported else "the DeviceHost has not been written yet"
+        if not self.host.reported:
+            return "the DeviceHost has not been written yet"
+        return None if self._told else "the API server's watch has told nothing yet"
 
     # -- background tasks ---------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Controller:
         self._hosts: dict[str, DeviceHostStatus] = {}
         self._grants: dict[str, Grant] = {}
         self._listed = False
+        self._told = False  # by the watch: anything at all
         self.queue = KeyedQueue(self._work)
         self._fates = GoneNodes(cluster, clock, grace, self._fate_changed)
         self.pools = PoolController(cluster, clock, self._wake_unbound, self._fates)
@@ -95,7 +96,12 @@ class Controller:
         self.pools.host_seen(event, body)
 
     def namespace_seen(self, event: str | None, body: Body) -> None:
-        """An event of the watch on namespaces: what an administrator allows one may have changed."""
+        """An event of the watch on namespaces, of which there always are some."""
+        self._told = True
+        self._take_grant(event, body)
+
+    def _take_grant(self, event: str | None, body: Body) -> None:
+        """What an administrator allows a namespace may have changed."""
         name = body["metadata"]["name"]
         before = self._grants.pop(name, None)
         if event != "DELETED":
@@ -106,7 +112,7 @@ class Controller:
     async def list_all(self) -> None:
         """Once, before anything is done: an incomplete list would refuse wrongly, or bind one MAC address twice."""
         for body in await runner.listed(self._cluster, "Namespace"):
-            self.namespace_seen(None, body)
+            self._take_grant(None, body)
         for body in await runner.listed(self._cluster, "DeviceHost"):
             if body["metadata"]["name"] not in self._hosts:
                 self.host_seen(None, body)
@@ -118,7 +124,9 @@ class Controller:
 
     def unready(self) -> str | None:
         """For the readiness probe."""
-        return None if self._listed else "what the API server has was not listed yet"
+        if not self._listed:
+            return "what the API server has was not listed yet"
+        return None if self._told else "the API server's watch has told nothing yet"
 
     def _take(self, body: Body) -> bool:
         """Whether a body is news. Our own writes are taken as well: their echo is none then."""
