@@ -24,6 +24,8 @@ from .commands.record_command import add_record, run_record
 from .commands.uninstall_command import add_uninstall_check, run_uninstall_check
 
 if TYPE_CHECKING:
+    from prometheus_client import Metric
+
     from .adapters.kernel_events import KernelEvents
     from .ports import Cluster, Host
     from .shell.agent import Senses
@@ -54,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
             "--probe-address", default="127.0.0.1", help="for /healthz and /readyz (default: %(default)s)"
         )
         role.add_argument("--probe-port", type=int, default=port, help="0: no probes (default: %(default)s)")
+        role.add_argument("--metrics-address", default="127.0.0.1", help="for /metrics (default: %(default)s)")
+        role.add_argument("--metrics-port", type=int, default=0, help="default: 0, no metrics")
         role.add_argument("--log-format", choices=("human", "json"), default="human")
         role.add_argument("--verbose", action="store_true", help="log debug messages")
     for add in (add_plan, add_import, add_record, add_uninstall_check):
@@ -80,7 +84,7 @@ def _configure_logging(arguments: argparse.Namespace) -> None:
 async def _agent(arguments: argparse.Namespace) -> None:
     from .adapters.kube import KubeCluster
     from .shell.agent import Agent, run_agent
-    from .shell.probes import Probes
+    from .shell.pages import probes
 
     loop = asyncio.get_running_loop()
 
@@ -90,9 +94,17 @@ async def _agent(arguments: argparse.Namespace) -> None:
     with (_simulated_host if arguments.simulate else _real_host)(arguments, host_changed) as (host, senses, events):
         cluster = KubeCluster("hostdev-agent", arguments.node_name)
         agent = Agent(arguments.node_name, host, cluster, senses)
-        probes = Probes(arguments.probe_address, arguments.probe_port, agent.unready)
+        pages = [probes(arguments.probe_address, arguments.probe_port, agent.unready)]
+        if arguments.metrics_port:
+            from .shell.metrics import metrics, of_agent
+
+            def told() -> Iterator[Metric]:
+                assignments, pools = agent.assignments.objects.bodies(), agent.pools.objects.bodies()
+                return of_agent(assignments, pools, agent.host.status, connected=senses.connected())
+
+            pages.append(metrics(arguments.metrics_address, arguments.metrics_port, told))
         with events:
-            await run_agent(agent, arguments.node_name, probes)
+            await run_agent(agent, arguments.node_name, *pages)
 
 
 #: A host's ports, how its changes are noticed, and what tells of them while it is entered.
@@ -166,8 +178,9 @@ def _simulation(arguments: argparse.Namespace) -> int:
 async def _controller(arguments: argparse.Namespace) -> None:
     from .adapters.clock import SystemClock
     from .adapters.kube import KubeCluster
-    from .shell.controller import Controller, run_controller
-    from .shell.probes import Probes
+    from .shell.controller import Controller
+    from .shell.controller_run import run_controller
+    from .shell.pages import probes
 
     cluster: Cluster = KubeCluster("hostdev-controller", os.uname().nodename)
     leadership = None if arguments.no_lease else _leadership(arguments)
@@ -177,8 +190,15 @@ async def _controller(arguments: argparse.Namespace) -> None:
         waits = leadership is not None and leadership.waits
         return (leadership.unready() if leadership else None) or (None if waits else controller.unready())
 
-    probes = Probes(arguments.probe_address, arguments.probe_port, unready)
-    await run_controller(controller, probes, leadership)
+    pages = [probes(arguments.probe_address, arguments.probe_port, unready)]
+    if arguments.metrics_port:
+        from .shell.metrics import metrics, of_controller
+
+        def told() -> Iterator[Metric]:
+            return of_controller(controller.assignments(), leads=leadership is None or leadership.leads())
+
+        pages.append(metrics(arguments.metrics_address, arguments.metrics_port, told))
+    await run_controller(controller, leadership, *pages)
 
 
 def _leadership(arguments: argparse.Namespace) -> Leadership:

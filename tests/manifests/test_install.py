@@ -21,7 +21,26 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane
     """A cluster of its own, with the one command of the README."""
     with ControlPlane.start(tmp_path_factory.mktemp("install")) as plane:
         plane.kubectl("apply", "-k", str(MANIFESTS / "overlays/default"))
+        plane.kubectl("apply", "-f", "-", stdin=pod_monitors())
+        plane.kubectl("wait", "--for=condition=Established", "crd", "podmonitors.monitoring.coreos.com", "--timeout=60s")
         yield plane
+
+
+def pod_monitors() -> str:
+    """The kind of the Prometheus operator that an overlay has one of, without its schema."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    body = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "scope": "Namespaced",
+            "names": {"plural": "podmonitors", "kind": "PodMonitor"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    return json.dumps(body)
 
 
 def test_applied_again_nothing_changes(installed: ControlPlane) -> None:

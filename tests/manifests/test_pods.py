@@ -28,6 +28,7 @@ AGENTS: dict[str, Allowed] = {
     "default": AGENT,
     "development": SIMULATION,
     "modular-daemons": AGENT,
+    "monitoring": AGENT,
     "selinux": replace(AGENT, selinux="spc_t"),
 }
 
@@ -137,7 +138,7 @@ def test_a_pod_that_may_more_is_found_out(control_plane: ControlPlane, name: str
 def arguments(spec: Body) -> argparse.Namespace:
     """What the program makes of a pod's arguments; it ends for those that it does not know."""
     container = spec["containers"][0]
-    values = {"NODE_NAME": "node-1", "POD_IP": "10.0.0.7", "POD_NAMESPACE": "hostdev-system"}
+    values = {"NODE_NAME": "node-1", "POD_IP": "10.0.0.7", "HOST_IP": "192.0.2.7", "POD_NAMESPACE": "hostdev-system"}
     values |= {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     words = [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], word) for word in container["args"]]
     return _parser().parse_args(words)
@@ -157,6 +158,27 @@ def test_the_program_takes_the_arguments_and_answers_the_probes(control_plane: C
             assert asked.get("host", "10.0.0.7") == parsed.probe_address
         if spec.get("hostNetwork"):
             assert parsed.probe_address == "127.0.0.1"  # nobody else on the network may ask
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_metrics_are_shown_where_they_are_asked_for(control_plane: ControlPlane, overlay: str) -> None:
+    rendered = render(control_plane, MANIFESTS / "overlays" / overlay)
+    for spec, address in ((agent(rendered), "192.0.2.7"), (controller(rendered), "10.0.0.7")):
+        ports = {port["name"]: port["containerPort"] for port in spec["containers"][0].get("ports", [])}
+        parsed = arguments(spec)
+        if overlay == "monitoring":
+            assert (parsed.metrics_address, parsed.metrics_port) == (address, ports["metrics"])
+        else:
+            assert (parsed.metrics_port, "metrics" in ports) == (0, False)
+
+
+def test_the_pod_monitor_finds_both(control_plane: ControlPlane) -> None:
+    rendered = render(control_plane, MANIFESTS / "overlays/monitoring")
+    monitor = rendered["PodMonitor", "hostdev-operator"]["spec"]
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == ["metrics"]
+    for kind, name in (("DaemonSet", "hostdev-agent"), ("Deployment", "hostdev-controller")):
+        labels = rendered[kind, name]["spec"]["template"]["metadata"]["labels"]
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
 
 
 def test_an_agent_runs_where_an_administrator_says_so(control_plane: ControlPlane) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,8 @@ from ..reconcile.pools import PoolReconciler
 from . import runner
 from .assignment_work import AssignmentWork
 from .host_report import HostReport
+from .pages import Pages
 from .pool_work import PoolWork
-from .probes import Probes
 from .queue import KeyedQueue
 from .watched import is_ready
 
@@ -212,7 +213,7 @@ def _trouble(what: str, work: Callable[[], object], before: str | None) -> str |
     return None
 
 
-async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
+async def run_agent(agent: Agent, node: str, *pages: Pages) -> None:
     """Run until kopf is told to stop (SIGTERM, SIGINT)."""
     registry = runner.registry()
 
@@ -233,8 +234,9 @@ async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
         "nodevfpools": f"spec.nodeName={node}",
         "devicehosts": f"metadata.name={node}",
     }
-    await probes.start()
-    try:
+    async with AsyncExitStack() as shown:
+        for page in pages:
+            await shown.enter_async_context(page)
         await runner.run(
             registry,
             runner.settings(selectors),
@@ -244,5 +246,3 @@ async def run_agent(agent: Agent, node: str, probes: Probes) -> None:
             agent.look_around,
             agent.host.run,
         )
-    finally:
-        await probes.stop()

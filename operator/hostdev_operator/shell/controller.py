@@ -6,11 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import kopf
-
-from ..api import API_VERSION
 from ..api.common import Condition
 from ..api.deviceassignment import FINALIZER, DeviceAssignmentStatus
 from ..api.devicehost import DeviceHostStatus
@@ -20,17 +16,14 @@ from ..core.binding import Binding, bind
 from ..core.checks import Refusal
 from ..core.conditions import ACCEPTED, READY, condition
 from ..core.gone import Fate
-from ..core.lease import LeadershipLostError
 from ..core.mac import MacClaim, MacIndex
 from ..core.reasons import Retry
 from ..ports import Body, Clock, Cluster, ClusterError
 from ..reconcile.bound import Assignment
 from . import runner
 from .gone_nodes import GoneNodes
-from .leadership import Leadership
 from .objects import ObjectCache, parse
 from .pool_controller import FIELD_MANAGER, PoolController
-from .probes import Probes
 from .queue import KeyedQueue
 
 log = logging.getLogger(__name__)
@@ -121,6 +114,10 @@ class Controller:
             self._take(body)
         self._listed = True
         self._wake(self._objects)
+
+    def assignments(self) -> list[Body]:
+        """All that are known."""
+        return [body for uid in self._objects if (body := self._objects.get(uid))]
 
     def unready(self) -> str | None:
         """For the readiness probe."""
@@ -341,61 +338,3 @@ def _stands(accepted: Condition | None, obj: Assignment) -> bool:
 def _bound(node: str, domain_name: str | None, domain_uuid: str | None) -> str:
     guest = f"guest {domain_name} ({domain_uuid})" if domain_name else f"guest {domain_uuid}"
     return f"bound to node {node} for {guest if domain_uuid else 'nobody: a reservation'}"
-
-
-def _watch(registry: kopf.OperatorRegistry, controller: Controller) -> None:
-    """What is watched, and who hears of it."""
-    pools = controller.pools
-
-    @kopf.on.event(API_VERSION, "deviceassignments", registry=registry)
-    async def assignment_event(event: Any, **_: Any) -> None:
-        controller.assignment_seen(event["type"], event["object"])
-
-    @kopf.on.event(API_VERSION, "devicehosts", registry=registry)
-    async def host_event(event: Any, **_: Any) -> None:
-        controller.host_seen(event["type"], event["object"])
-
-    @kopf.on.event(API_VERSION, "vfpools", registry=registry)
-    async def pool_event(event: Any, **_: Any) -> None:
-        pools.pool_seen(event["type"], event["object"])
-
-    @kopf.on.event(API_VERSION, "nodevfpools", registry=registry)
-    async def node_pool_event(event: Any, **_: Any) -> None:
-        pools.node_pool_seen(event["type"], event["object"])
-
-    @kopf.on.event("", "v1", "namespaces", registry=registry)
-    async def namespace_event(event: Any, **_: Any) -> None:
-        controller.namespace_seen(event["type"], event["object"])
-
-    @kopf.on.event("", "v1", "nodes", registry=registry)
-    async def node_event(event: Any, **_: Any) -> None:
-        pools.node_seen(event["type"], event["object"])
-
-
-async def run_controller(controller: Controller, probes: Probes, leadership: Leadership | None = None) -> None:
-    """Run until told to stop (SIGTERM, SIGINT). LeadershipLostError ends it: the program must not go on.
-
-    A replica that waits for its turn lists and watches nothing. What it decides from is read after the one before it
-    has ended, so it has all that one has written.
-    """
-    registry = runner.registry()
-    _watch(registry, controller)
-
-    async def first() -> None:
-        if leadership:
-            await leadership.taken()
-        await controller.list_all()
-
-    tasks = (controller.queue.run, controller.pools.queue.run, *((leadership.run,) if leadership else ()))
-    await probes.start()
-    try:
-        await runner.run(registry, runner.settings({}), first, *tasks)
-    except BaseExceptionGroup as group:
-        lost, others = group.split(LeadershipLostError)
-        if lost is None or others is not None:
-            raise
-        raise LeadershipLostError(str(lost.exceptions[0])) from None
-    finally:
-        if leadership:
-            await leadership.release()
-        await probes.stop()

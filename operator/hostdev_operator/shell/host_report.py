@@ -52,7 +52,7 @@ class HostReport:
         self._alive = alive
         self._idle = idle
         self._freed = freed
-        self._status = DeviceHostStatus()
+        self.status = DeviceHostStatus()  # as it was reported last
         self._written = False
         self.reported = False
         self.settings = Settings()
@@ -67,7 +67,7 @@ class HostReport:
         """An event of the watch; whether what the administrator says has changed. Gone: nothing is said any more."""
         if body["metadata"]["name"] != self._node:
             return False
-        self._written = event != "DELETED" and _in_order(_status(body)) == _in_order(self._status)
+        self._written = event != "DELETED" and _in_order(_status(body)) == _in_order(self.status)
         if not self._written:  # somebody else has changed or deleted it
             self.dirty.set()
         settings = Settings.of(_spec(None if event == "DELETED" else body))
@@ -77,7 +77,7 @@ class HostReport:
 
     async def run(self) -> None:
         """Write it whenever something has changed, after things have settled."""
-        self._status, self._written = _status(await runner.until_it_works("reading the DeviceHost", self._read)), True
+        self.status, self._written = _status(await runner.until_it_works("reading the DeviceHost", self._read)), True
         self.dirty.set()
         while True:
             await self.dirty.wait()
@@ -103,9 +103,9 @@ class HostReport:
             gone = await self._gone(alive)
             if self.settings.release_orphans:
                 waits = await self._release_orphans(alive, gone)
-        status = await asyncio.to_thread(self._reporter.status, self._status, alive, gone, waits)
-        if status != self._status or not self._written:
-            self._status, self._written = status, True  # before the watch tells of it
+        status = await asyncio.to_thread(self._reporter.status, self.status, alive, gone, waits)
+        if status != self.status or not self._written:
+            self.status, self._written = status, True  # before the watch tells of it
             try:
                 await self._write(status.wire())
             except Exception:
