@@ -232,7 +232,9 @@ def test_a_device_that_was_gone_begins_anew(host: FakeHost, engine: Engine) -> N
     assert host.drivers()[LONER] == VFIO_DRIVER
 
 
-def test_a_portgroup_that_was_gone_brings_the_nic_back(host: FakeHost, engine: Engine) -> None:
+@pytest.mark.parametrize("written", [True, False])
+def test_a_portgroup_that_was_gone_brings_the_nic_back(host: FakeHost, engine: Engine, written: bool) -> None:  # noqa: FBT001
+    """Also if the status could not be written meanwhile."""
     make_pool(host, engine)
     full = host.networks.by_name["net-a"].config
     assert full
@@ -247,8 +249,11 @@ def test_a_portgroup_that_was_gone_brings_the_nic_back(host: FakeHost, engine: E
     host.networks.define(re.sub("(?s)<portgroup[^>]*name=.web.*?</portgroup>", "", full))
     host.networks.destroy("net-a")
     host.networks.start("net-a")
+    stood = engine.statuses[obj.uid]
     assert ready(engine.run(obj)) == ("False", "PortgroupUnknown")
     assert nics(host) == ()
+    if not written:
+        engine.statuses[obj.uid] = stood
     host.networks.define(full)
     host.networks.destroy("net-a")
     host.networks.start("net-a")

@@ -77,6 +77,7 @@ class AssignmentReconciler:
         self._released: set[str] = set()
         self._approvals = Approvals(host.approvals)
         self._corrections = Corrections(host.clock.monotonic)
+        self._withdrawn: set[str] = set()  # whose part of a guest's XML we have taken out, until it stands again
         self._gone: dict[str, float] = {}  # when a guest was found gone, by the monotonic clock
 
     def reconcile(self, obj: Assignment) -> Result:
@@ -106,6 +107,7 @@ class AssignmentReconciler:
         self._corrections.forget(uid)
         self._released.discard(uid)
         self._gone.pop(uid, None)
+        self._withdrawn.discard(uid)
         self._locks.forget(uid)
 
     def release_orphan(self, orphan: Orphan) -> Refusal | None:
@@ -175,7 +177,10 @@ class AssignmentReconciler:
         return _with_plan(self._carry_out(obj, wish, attempt), verdict.plan)
 
     def _plan(self, obj: Assignment, wish: Wish, host: Observation) -> Planned:
-        return self._approvals.plan(wish, obj.status.node_name or "", obj.status, host)
+        status = obj.status
+        if obj.uid in self._withdrawn:  # by us: whether that could be written or not, it is no drift
+            status = status.model_copy(update={"settled": None})
+        return self._approvals.plan(wish, status.node_name or "", status, host)
 
     def _refuse(self, obj: Assignment, wish: Wish, decision: Decision[Goal], host: Observation) -> Result:
         """A claim that was begun and may not be finished is given back as a whole; one that stands, or stood, stays."""
@@ -208,6 +213,7 @@ class AssignmentReconciler:
     def _withdraw(self, wish: Wish, host: Observation, plan: Plan) -> Observation:
         """What the guest's XML says means something else by now: its next start must not take that."""
         log_plan(wish.owner, "withdraw", plan)
+        self._withdrawn.add(wish.uid)
         apply(plan, self._host, "withdraw")
         return self._looker.after(host, plan.actions)
 
@@ -342,6 +348,8 @@ class AssignmentReconciler:
         if wish and seen:
             stands = kind_of(wish).standing(seen[0], wish.spec, seen[1]) if seen[0] else None
             known = stands if settled or stands is None else known
+            if settled:
+                self._withdrawn.discard(obj.uid)
         more = {"conditions": stamped, "observed_generation": obj.generation, "plan": obj.status.plan, "settled": known}
         status = status.model_copy(update=more)
         trouble = outcome.trouble or outcome.not_plugged
