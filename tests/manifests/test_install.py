@@ -22,7 +22,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane
     with ControlPlane.start(tmp_path_factory.mktemp("install")) as plane:
         plane.kubectl("apply", "-k", str(MANIFESTS / "overlays/default"))
         plane.kubectl("apply", "-f", "-", stdin=pod_monitors())
-        plane.kubectl("wait", "--for=condition=Established", "crd", "podmonitors.monitoring.coreos.com", "--timeout=60s")
+        monitors = "podmonitors.monitoring.coreos.com"
+        plane.kubectl("wait", "--for=condition=Established", "crd", monitors, "--timeout=60s")
         yield plane
 
 
