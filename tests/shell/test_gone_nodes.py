@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from hostdev_operator.api.deviceassignment import FINALIZER
 from hostdev_operator.core.gone import ANNOTATION
@@ -68,11 +70,20 @@ def begin(world: PoolWorld) -> None:
     reported(world, EARLY)
 
 
-@on_loop
-async def test_a_deletion_waits_for_a_node_that_is_gone_and_says_for_what() -> None:
+@asynccontextmanager
+async def held(*, grace: bool = False) -> AsyncIterator[PoolWorld]:
+    """A cluster in which node n1 has the assignment nic."""
     async with controlling() as world:
+        if grace:
+            with_grace(world)
         begin(world)
         await assigned(world)
+        yield world
+
+
+@on_loop
+async def test_a_deletion_waits_for_a_node_that_is_gone_and_says_for_what() -> None:
+    async with held() as world:
         lose(world)
         world.cluster.delete("nic")
         await world.settle()
@@ -95,9 +106,7 @@ async def test_a_deletion_waits_for_a_node_that_is_gone_and_says_for_what() -> N
 
 @on_loop
 async def test_while_there_is_a_node_no_word_counts() -> None:
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         say_gone(world)
         world.cluster.delete("nic")
         await world.settle()
@@ -108,9 +117,7 @@ async def test_while_there_is_a_node_no_word_counts() -> None:
 
 @on_loop
 async def test_a_guest_gets_its_binding_where_it_is_defined_anew() -> None:
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         lose(world)
         await world.settle()
         assert accepted(world)[:2] == ("False", "NodeGone")  # who looks why the guest has nothing elsewhere
@@ -130,9 +137,7 @@ async def test_a_guest_gets_its_binding_where_it_is_defined_anew() -> None:
 
 @on_loop
 async def test_a_node_that_comes_back_has_lost_nothing() -> None:
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         lose(world)
         await world.settle()
         assert accepted(world)[1] == "NodeGone"
@@ -145,9 +150,7 @@ async def test_a_node_that_comes_back_has_lost_nothing() -> None:
 @on_loop
 async def test_an_agent_that_has_reported_since_makes_the_word_void() -> None:
     """Of a year ago, say, when the node was gone for good the last time."""
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         say_gone(world, EARLY)
         reported(world, LATE)
         lose(world)
@@ -162,9 +165,7 @@ async def test_an_agent_that_has_reported_since_makes_the_word_void() -> None:
 
 @on_loop
 async def test_a_report_on_the_assignment_alone_is_a_sign_of_life_too() -> None:
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         fields = [{"manager": AGENT, "subresource": "status", "time": NOW}]
         world.cluster.annotate("nic", managedFields=fields)
         lose(world)
@@ -178,9 +179,7 @@ async def test_a_report_on_the_assignment_alone_is_a_sign_of_life_too() -> None:
 @on_loop
 async def test_what_the_watch_has_missed_is_asked_for() -> None:
     """The controller still takes it for gone, and for there: the API server knows better in both cases."""
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         watchers, world.cluster._watchers = world.cluster._watchers, []
         lose(world)
         world.cluster._watchers = watchers
@@ -205,9 +204,7 @@ async def test_what_the_watch_has_missed_is_asked_for() -> None:
 @on_loop
 async def test_a_conflict_at_the_last_moment_stops_it() -> None:
     """What the agent has written meanwhile is read first."""
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         lose(world)
         world.cluster.fail("clear_status", 409)
         say_gone(world)
@@ -242,9 +239,7 @@ async def test_hosts_that_never_were_nodes_are_left_in_peace() -> None:
 
 @on_loop
 async def test_a_node_without_its_device_host_can_be_given_up_too() -> None:
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         lose(world)
         world.cluster.delete("n1", kind="DeviceHost")
         world.cluster.delete("nic")
@@ -258,9 +253,7 @@ async def test_a_node_without_its_device_host_can_be_given_up_too() -> None:
 @on_loop
 async def test_a_word_for_a_time_to_come_counts_then() -> None:
     """Nothing else happens meanwhile; and the time of day is not that of the event loop."""
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         lose(world)
         world.cluster.delete("nic")
         say_gone(world, "2026-05-01T15:00:00Z")
@@ -288,10 +281,7 @@ async def later(world: PoolWorld, seconds: float) -> None:
 
 @on_loop
 async def test_after_the_grace_time_a_deletion_goes_on_and_nothing_else_does() -> None:
-    async with controlling() as world:
-        with_grace(world)
-        begin(world)
-        await assigned(world)
+    async with held(grace=True) as world:
         await assigned(world, "stays", address="0000:02:00.0")
         lose(world)
         world.cluster.delete("nic")
@@ -304,10 +294,7 @@ async def test_after_the_grace_time_a_deletion_goes_on_and_nothing_else_does() -
 
 @on_loop
 async def test_any_sign_of_life_begins_the_grace_time_anew() -> None:
-    async with controlling() as world:
-        with_grace(world)
-        begin(world)
-        await assigned(world)
+    async with held(grace=True) as world:
         lose(world)
         world.cluster.delete("nic")
         await later(world, GRACE - 10)
@@ -321,10 +308,7 @@ async def test_any_sign_of_life_begins_the_grace_time_anew() -> None:
 @on_loop
 async def test_a_deletion_that_the_agent_has_answered_needs_an_administrators_word() -> None:
     """It said GuestRunning, for example: the guest may run on, wherever the Node object went."""
-    async with controlling() as world:
-        with_grace(world)
-        begin(world)
-        await assigned(world)
+    async with held(grace=True) as world:
         world.cluster.delete("nic")
         status = {"observedGeneration": 2, "conditions": [{**READY, "status": "False", "reason": "GuestRunning"}]}
         await world.agents.apply_status(world.cluster.get("nic"), status, AGENT)
@@ -338,10 +322,7 @@ async def test_a_deletion_that_the_agent_has_answered_needs_an_administrators_wo
 
 @on_loop
 async def test_a_controller_that_starts_anew_begins_the_grace_time_anew() -> None:
-    async with controlling() as world:
-        with_grace(world)
-        begin(world)
-        await assigned(world)
+    async with held(grace=True) as world:
         lose(world)
         world.cluster.delete("nic")
         await later(world, GRACE - 10)
@@ -359,9 +340,7 @@ async def test_a_controller_that_starts_anew_begins_the_grace_time_anew() -> Non
 @on_loop
 async def test_no_word_nothing_asked() -> None:
     """The API server is asked about Nodes only where somebody says that one is gone."""
-    async with controlling() as world:
-        begin(world)
-        await assigned(world)
+    async with held() as world:
         lose(world)
         world.cluster.delete("nic")
         await later(world, GRACE)
