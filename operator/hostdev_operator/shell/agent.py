@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
-
-import kopf
 
 from ..api import API_VERSION
 from ..core.errors import HostError
@@ -216,33 +212,26 @@ def _trouble(what: str, work: Callable[[], object], before: str | None) -> str |
 async def run_agent(agent: Agent, node: str, *pages: Pages) -> None:
     """Run until kopf is told to stop (SIGTERM, SIGINT)."""
     registry = runner.registry()
-
-    @kopf.on.event(API_VERSION, "deviceassignments", registry=registry)
-    async def assignment_event(event: Any, **_: Any) -> None:
-        agent.seen(event["type"], event["object"])
-
-    @kopf.on.event(API_VERSION, "nodevfpools", registry=registry)
-    async def pool_event(event: Any, **_: Any) -> None:
-        agent.pool_seen(event["type"], event["object"])
-
-    @kopf.on.event(API_VERSION, "devicehosts", registry=registry)
-    async def host_event(event: Any, **_: Any) -> None:
-        agent.host_seen(event["type"], event["object"])
-
+    runner.watch(
+        registry,
+        {
+            (API_VERSION, "deviceassignments"): agent.seen,
+            (API_VERSION, "nodevfpools"): agent.pool_seen,
+            (API_VERSION, "devicehosts"): agent.host_seen,
+        },
+    )
     selectors = {
         "deviceassignments": f"status.nodeName={node}",
         "nodevfpools": f"spec.nodeName={node}",
         "devicehosts": f"metadata.name={node}",
     }
-    async with AsyncExitStack() as shown:
-        for page in pages:
-            await shown.enter_async_context(page)
-        await runner.run(
-            registry,
-            runner.settings(selectors),
-            agent.list_bound,
-            agent.queue.run,
-            agent.watch_libvirt,
-            agent.look_around,
-            agent.host.run,
-        )
+    await runner.run(
+        registry,
+        runner.settings(selectors),
+        agent.list_bound,
+        agent.queue.run,
+        agent.watch_libvirt,
+        agent.look_around,
+        agent.host.run,
+        pages=pages,
+    )

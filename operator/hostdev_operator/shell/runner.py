@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any, TypeVar
@@ -15,9 +16,12 @@ import kopf
 
 from ..api import API_VERSION
 from ..ports import Body, Cluster, ClusterError
+from .pages import Pages
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+#: Hears of an event: its type (None: it was there when the watch began), and the object.
+Seen = Callable[[str | None, Body], None]
 
 _RETRY_SECONDS = 2.0
 
@@ -39,6 +43,19 @@ def _server() -> str:
     """As the kubelet tells it to each pod. kopf asks for a name, which a pod in the host's network cannot resolve."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def watch(made: kopf.OperatorRegistry, seen: Mapping[tuple[str, ...], Seen]) -> None:
+    """Tell of the events of each kind: (group/version, plural) or (group, version, plural)."""
+    for kind, hears in seen.items():
+        kopf.on.event(*kind, registry=made)(_teller(hears))
+
+
+def _teller(hears: Seen) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def told(event: Any, **_: Any) -> None:
+        hears(event["type"], event["object"])
+
+    return told
 
 
 class _Backoffs:
@@ -70,15 +87,19 @@ async def run(
     configured: kopf.OperatorSettings,
     first: Callable[[], Coroutine[Any, Any, None]],
     *tasks: Callable[[], Coroutine[Any, Any, None]],
+    pages: Iterable[Pages] = (),
 ) -> None:
-    """Run the tasks and kopf until kopf is told to stop; an error of a task ends the program.
+    """Run the tasks and kopf until kopf is told to stop; an error of a task ends the program. ``pages`` are shown.
 
     kopf begins when ``first`` has ended, which reads what it watches: it looks for its kinds once, at its start, and is
     deaf for ever to a CRD that is applied later. It heeds signals from then on; before, they end ``first``: the first
     process of a container would not even die of them.
     """
     stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as shown:
+        for page in pages:
+            await shown.enter_async_context(page)
+        group = await shown.enter_async_context(asyncio.TaskGroup())
         running = [group.create_task(task()) for task in tasks]
         try:
             await _until_stopped(first(), stop)
