@@ -10,25 +10,21 @@ image's sources were last committed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from image.cache import REPOSITORY, BuildError, Progress, cache_folder, digest_of, forget, locked, run, stage
+
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent
 SUITE = "trixie"
 #: What the image is made of, as .dockerignore lets it in, and what makes it.
 SOURCES = (
@@ -45,12 +41,6 @@ SOURCES = (
 #: Finished images in the cache, of 190 MB each.
 _KEPT = 4
 
-Progress = Callable[[str], None]
-
-
-class ImageError(RuntimeError):
-    """A step failed; the message has the end of what it printed."""
-
 
 @dataclass(frozen=True)
 class Image:
@@ -63,28 +53,21 @@ class Image:
     bytes: int
 
 
-def cache_folder() -> Path:
-    """Where all that is built for long is kept, under XDG_CACHE_HOME (default ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
-
-
 def ensure(progress: Progress = print) -> Image:
     """Return the image of this tree, built if it is not there. Needs root and the package registries for that.
 
-    Raises ImageError.
+    Raises BuildError.
     """
     stamps, store = _stamps(), cache_folder() / "image-store"
-    _tools()
+    _tools(progress)
     base = _base(progress)
-
-    def key() -> str:
+    with locked("image-store", progress):
         if _fresh():  # build.sh takes no layers from before then
             store.with_suffix(".epoch").unlink(missing_ok=True)
         # Made or pulled anew, the base may have other packages than before.
         made_of = base.with_suffix(".sha256").read_text() if base else _pull(store, stamps)
-        return digest_of(_files(), json.dumps(stamps), made_of)
-
-    folder = stage("image", key, lambda out: _build(out, store, base, stamps), progress, anew=_fresh())
+        key = digest_of(_files(), json.dumps(stamps), made_of)
+        folder = stage("image", key, lambda out: _build(out, store, base, stamps), progress, anew=_fresh())
     forget(folder, _KEPT)
     return _image(folder)
 
@@ -92,7 +75,7 @@ def ensure(progress: Progress = print) -> Image:
 def build_anew(out: Path, store: Path, progress: Progress = print) -> Image:
     """Build once more, into the folder ``out``, with nothing from before: ``store`` is a folder that is empty."""
     stamps = _stamps()
-    _tools()
+    _tools(progress)
     base = _base(progress)
     if base is None:
         _pull(store, stamps)
@@ -104,19 +87,10 @@ def _fresh() -> bool:
     return bool(os.environ.get("IMAGE_FRESH"))
 
 
-def _tools() -> None:
+def _tools(progress: Progress) -> None:
     """On this machine: what is taken from the cache needs them as well, to be run."""
-    with _locked(cache_folder() / "image-tools.lock"):
+    with locked("image-tools", progress):
         run([HERE / "tools.sh"], "tools", {})
-
-
-def forget(latest: Path, kept: int) -> None:
-    """Remove what a stage made of former inputs, but for a few: one that somebody works with may be among them."""
-    latest.touch()
-    name = latest.name.rpartition("-")[0]
-    made = [path for path in latest.parent.iterdir() if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}", path.name)]
-    for old in sorted(made, key=lambda path: path.stat().st_mtime)[:-kept]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _image(folder: Path) -> Image:
@@ -135,7 +109,7 @@ def _base(progress: Progress) -> Path | None:
         with (out / "base.tar").open("rb") as stream:
             (out / "base.sha256").write_text(hashlib.file_digest(stream, "sha256").hexdigest())
 
-    return stage("image-base", lambda: key, make, progress, anew=_fresh()) / "base.tar"
+    return stage("image-base", key, make, progress, anew=_fresh()) / "base.tar"
 
 
 def _pull(store: Path, stamps: Mapping[str, str]) -> str:
@@ -161,7 +135,7 @@ def _sbom_tools() -> Path:
             call = f'exec "$(dirname "$0")/python" -m {module} "$@"'
             (out / "bin" / program).write_text(f"#!/bin/sh\n{call}\n")
 
-    return stage("image-sbom", lambda: digest_of([lock], sys.version), make, lambda _line: None)
+    return stage("image-sbom", digest_of([lock], sys.version), make, lambda _line: None)
 
 
 def _stamps() -> dict[str, str]:
@@ -191,72 +165,10 @@ def _files() -> list[Path]:
     return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
-def digest_of(files: Sequence[Path], *texts: str) -> str:
-    """Of names (in the repository), modes and contents of files, and of texts."""
-    digest = hashlib.sha256()
-    for path in files:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(REPOSITORY)} {os.access(path, os.X_OK)} {len(content)}\n".encode() + content)
-    for text in texts:
-        digest.update(f"{len(text)}\n{text}".encode())
-    return digest.hexdigest()[:16]
-
-
-def stage(
-    name: str, key: Callable[[], str], make: Callable[[Path], None], progress: Progress, *, anew: bool = False
-) -> Path:
-    """Return the stage's folder. It is made elsewhere and then renamed: what has the name is complete.
-
-    ``anew``: it takes the place of one that is there. ``key`` is asked under the stage's lock.
-    """
-    with _locked(cache_folder() / f"{name}.lock"):
-        final = cache_folder() / f"{name}-{key()}"
-        if final.is_dir() and not anew:
-            return final
-        progress(f"building {name} ...")
-        began = time.monotonic()
-        work = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=cache_folder()))
-        try:
-            work.chmod(0o755)
-            make(work)
-            shutil.rmtree(final, ignore_errors=True)
-            work.rename(final)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        progress(f"{name} built in {time.monotonic() - began:.0f} s")
-    return final
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def run(command: Sequence[Path | str], name: str, environment: Mapping[str, str]) -> str:
-    """Run a program; what it prints, which is shown only when it fails."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
-        check=False,
-    )
-    if done.returncode != 0:
-        raise ImageError(f"{name} failed with {done.returncode}:\n{done.stdout[-4000:]}")
-    return done.stdout
-
-
 def _main() -> None:
     try:
         image = ensure(lambda line: print(line, flush=True))
-    except ImageError as error:
+    except BuildError as error:
         sys.exit(str(error))
     shown = REPOSITORY / "build/image"
     shown.parent.mkdir(exist_ok=True)

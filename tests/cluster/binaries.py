@@ -10,8 +10,6 @@ programs; progress goes to standard error.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -20,12 +18,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-Progress = Callable[[str], None]
-"""Takes one line of progress, without a line end."""
+from image.cache import Progress, stage
 
 _SOURCES = Path(__file__).parent / "control-plane"
 _VERSION_VARIABLES = "k8s.io/component-base/version"
@@ -87,17 +84,8 @@ def ensure_all(progress: Progress = print) -> tuple[Path, Path]:
 
 
 def _built(name: str, programs: Sequence[_Program], progress: Progress) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
-    folder = cache / f"{name}-{_inputs_hash()}"
-    if folder.is_dir():
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
     # One lock for both: whoever comes second finds the packages that they share compiled.
-    with _locked(cache / "programs.lock", progress):
-        # Another process may have built it while this one waited for the lock.
-        if not folder.is_dir():
-            _build(folder, programs, progress)
-    return folder
+    return stage(name, _inputs_hash(), lambda out: _build(out, programs, progress), progress, lock="programs")
 
 
 def _from_assets(folder: Path) -> Path:
@@ -134,20 +122,7 @@ def _linker_flags() -> str:
     return " ".join(["-s -w", *(f"-X {_VERSION_VARIABLES}.{key}={value}" for key, value in stamps.items())])
 
 
-@contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold an exclusive lock; the kernel releases it when this process ends, however it ends."""
-    with path.open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process that builds programs")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build(folder: Path, programs: Sequence[_Program], progress: Progress) -> None:
-    """Build next to ``folder`` and rename at the end, so that a broken build never looks like a whole one."""
     go = shutil.which("go")
     if go is None:
         message = (
@@ -155,21 +130,14 @@ def _build(folder: Path, programs: Sequence[_Program], progress: Progress) -> No
             "or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
         )
         raise BinariesError(message)
-    partial = folder.with_suffix(".partial")
-    # Left by a build that was killed; nobody else works on it, as this process holds the lock.
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    started = time.monotonic()
     minutes = sum(program.seconds for program in programs) // 60 + 1
-    progress(f"building programs in {folder.parent} (once, about {minutes} minutes on two cores)")
+    progress(f"once, about {minutes} minutes on two cores")
     for program in programs:
         progress(f"building {program.name} (about {program.seconds} s when nothing is cached)")
         begun = time.monotonic()
-        _run([go, "build", *_build_flags(), "-o", str(partial / program.name), program.package], environment)
+        _run([go, "build", *_build_flags(), "-o", str(folder / program.name), program.package], environment)
         progress(f"built {program.name} in {time.monotonic() - begun:.0f} s")
-    partial.rename(folder)
-    progress(f"built {folder.name} in {time.monotonic() - started:.0f} s")
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:

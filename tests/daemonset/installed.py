@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from image import build
+from image.cache import Progress
 from tests.cluster import binaries
 from tests.cluster.controlplane import ControlPlane
 from tests.daemonset.managers import Managers
@@ -112,7 +113,7 @@ class Installed(Stack):
 
 
 @contextmanager
-def cluster(folder: Path, progress: build.Progress = print) -> Iterator[Installed]:
+def cluster(folder: Path, progress: Progress = print) -> Iterator[Installed]:
     """Control plane, managers, and the lab host as its node; nothing is installed."""
     programs, nodes = binaries.ensure(progress), binaries.ensure_nodes(progress)
     shown = {"/share": folder / "share", PROGRAMS: nodes, IMAGES: build.ensure(progress).archive.parent}

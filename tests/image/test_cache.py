@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from image import build
+from image.cache import BuildError
 
 
 class Programs:
@@ -73,11 +74,11 @@ def test_a_failure_leaves_what_was_there(programs: Programs, monkeypatch: pytest
 
     def fail(_command: Sequence[Path | str], name: str, _environment: Mapping[str, str]) -> str:
         if name == "image":
-            raise build.ImageError("no network")
+            raise BuildError("no network")
         return programs.run(_command, name, _environment)
 
     monkeypatch.setattr(build, "run", fail)
-    with pytest.raises(build.ImageError):
+    with pytest.raises(BuildError):
         ensure()
     monkeypatch.delenv("IMAGE_FRESH")
     assert ensure() == first

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from image import build
+from image.cache import REPOSITORY
 from tests.cluster.controlplane import ControlPlane
 from tests.image.pod import Body, Pod, Rootfs, Running
 from tests.manifests.test_pods import MANIFESTS, agent, controller, render
@@ -124,7 +125,7 @@ def test_the_sbom_has_both_kinds_of_packages(image: build.Image) -> None:
     sbom = json.loads(image.sbom.read_text())
     assert sbom["bomFormat"] == "CycloneDX"
     versions = {component["name"]: component["version"] for component in sbom["components"] if "version" in component}
-    lock = (build.REPOSITORY / "requirements.lock").read_text()
+    lock = (REPOSITORY / "requirements.lock").read_text()
     for name in ("kopf", "libvirt-python", "lxml", "pydantic"):
         assert f"{name}=={versions[name]} " in lock
     assert {"libvirt0", "libc6", "python3"} <= versions.keys()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from image.cache import REPOSITORY
 from tests.lab.host import LabHost
-from tests.lab.image import REPOSITORY
 from tests.outcome import FAILED
 
 if TYPE_CHECKING:

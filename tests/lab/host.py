@@ -76,7 +76,7 @@ class LabHost(Inspection):
 
         Raises:
             LabBootError: with the end of the console.
-            image.ImageError: when the images cannot be built.
+            image.cache.BuildError: when the images cannot be built.
         """
         folder = folder.resolve()
         mounts = dict(share) if isinstance(share, Mapping) else {"/share": share or folder / "share"}

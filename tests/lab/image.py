@@ -6,22 +6,16 @@ the base disk with our own init, command daemon and test guest (under a minute),
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from image.cache import REPOSITORY, Progress, digest_of, files_of, run, stage
+
 LAB = Path(__file__).resolve().parent
-REPOSITORY = LAB.parent.parent
 SCRIPTS = LAB / "image"
 LOCK_FILE = REPOSITORY / "requirements.lock"
 
@@ -38,12 +32,6 @@ KERNEL_ARGS = (
     "cryptomgr.notests iommu=pt iomem=relaxed"
 )
 
-Progress = Callable[[str], None]
-
-
-class ImageError(RuntimeError):
-    """A stage could not be built; the message ends with what its script printed."""
-
 
 @dataclass(frozen=True)
 class Image:
@@ -56,25 +44,20 @@ class Image:
     rootfs: Path
 
 
-def cache_folder() -> Path:
-    """Where all built images are kept, under XDG_CACHE_HOME (default ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostdev-operator"
-
-
 def ensure(progress: Progress = print) -> Image:
     """Return the images, after building what is missing. Needs root and, for a build, the package registries.
 
-    Several callers may ask at once: one builds, the others wait. Raises ImageError when a script fails.
+    Several callers may ask at once: one builds, the others wait. Raises BuildError when a script fails.
     """
     _script([SCRIPTS / "machine-packages.sh"], "machine packages")
     recipe = [SCRIPTS / name for name in ("rootfs.sh", "packages.txt", "initrd-init")]
-    rootfs = _stage("rootfs", _digest(recipe), lambda out: [SCRIPTS / "rootfs.sh", out], progress)
+    rootfs = _stage("rootfs", digest_of(recipe), lambda out: [SCRIPTS / "rootfs.sh", out], progress)
     programs = [LAB / "command_daemon.py", LAB / "local_apic.py"]
-    own = [SCRIPTS / "disk.sh", *programs, *_files(SCRIPTS / "root"), *_files(LAB / "guest")]
-    key = _digest(own, rootfs.name, CPU, KERNEL_ARGS)
+    own = [SCRIPTS / "disk.sh", *programs, *files_of(SCRIPTS / "root"), *files_of(LAB / "guest")]
+    key = digest_of(own, rootfs.name, CPU, KERNEL_ARGS)
     disk = _stage("disk", key, lambda out: [SCRIPTS / "disk.sh", rootfs, out], progress)
     lock = _filtered_lock()
-    key = _digest([SCRIPTS / "site.sh", SCRIPTS / "compile.sh"], rootfs.name, lock)
+    key = digest_of([SCRIPTS / "site.sh", SCRIPTS / "compile.sh"], rootfs.name, lock)
 
     def site_command(out: Path) -> list[Path | str]:
         (out / "requirements.txt").write_text(lock, encoding="utf-8")
@@ -93,35 +76,20 @@ def ensure(progress: Progress = print) -> Image:
 def ensure_linux_guest(image: Image, progress: Progress = print) -> Path:
     """Return a folder with `vmlinux` and `initrd`: a Linux guest of the laboratory host's own kernel.
 
-    A stage of its own, built in seconds and only for those who ask. Raises ImageError.
+    A stage of its own, built in seconds and only for those who ask. Raises BuildError.
     """
     rootfs = image.rootfs.parent
     recipe = [SCRIPTS / name for name in ("linux-guest.sh", "linux-guest-init", "unpack-kernel.py")]
-    key = _digest(recipe, rootfs.name)
+    key = digest_of(recipe, rootfs.name)
     return _stage("linux-guest", key, lambda out: [SCRIPTS / "linux-guest.sh", rootfs, out], progress)
 
 
 def compile_python(image: Image, folder: Path, remote: str) -> None:
     """Write bytecode beside all Python files of a folder that will stand at `remote` in the laboratory host.
 
-    Emulated, each start of a process would compile them anew for seconds. Raises ImageError.
+    Emulated, each start of a process would compile them anew for seconds. Raises BuildError.
     """
     _script([SCRIPTS / "compile.sh", image.rootfs.parent, folder, remote], f"bytecode for {remote}")
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _digest(files: Iterable[Path], *texts: str) -> str:
-    """Hash contents, modes and names; names are relative, so the place of the checkout is of no matter."""
-    digest = hashlib.sha256()
-    for path in files:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(LAB)} {os.access(path, os.X_OK)} {len(content)}\n".encode() + content)
-    for text in texts:
-        digest.update(f"{len(text)}\n{text}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _filtered_lock() -> str:
@@ -138,50 +106,12 @@ def _package_name(requirement: str) -> str:
 
 
 def _stage(name: str, key: str, command: Callable[[Path], Sequence[Path | str]], progress: Progress) -> Path:
-    """Return the stage's folder. It is built elsewhere and then renamed: what has the name is complete."""
-    final = cache_folder() / f"lab-{name}-{key}"
-    if final.is_dir():
-        return final
-    with _locked(cache_folder() / f"lab-{name}.lock"):
-        if final.is_dir():
-            return final
-        progress(f"laboratory: building {name} ...")
-        began = time.monotonic()
-        work = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=cache_folder()))
-        try:
-            # World-readable: packages' own users must be able to walk down to the root file system.
-            work.chmod(0o755)
-            _script(command(work), name)
-            work.rename(final)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        progress(f"laboratory: {name} built in {time.monotonic() - began:.0f} s")
-    return final
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    """A stage that one script makes."""
+    return stage(f"lab-{name}", key, lambda out: _script(command(out), name), progress)
 
 
 def _script(command: Sequence[Path | str], name: str) -> None:
-    """Run one of the shell scripts; its output is shown only when it fails."""
-    result = subprocess.run(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=os.environ | {"LC_ALL": "C.UTF-8", "LAB_CPU": CPU, "LAB_KERNEL_ARGS": KERNEL_ARGS},
-        check=False,
-    )
-    if result.returncode != 0:
-        msg = f"laboratory: {name} failed with {result.returncode}:\n{result.stdout[-4000:]}"
-        raise ImageError(msg)
+    run(command, f"laboratory: {name}", {"LAB_CPU": CPU, "LAB_KERNEL_ARGS": KERNEL_ARGS})
 
 
 def _python_with_pip() -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from image.cache import REPOSITORY
 from tests.lab.guests import define, guest_xml, wait_for_guest
 from tests.lab.host import LabHost
-from tests.lab.image import REPOSITORY
 
 pytestmark = pytest.mark.lab
 

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from image.build import ImageError, Progress, digest_of, forget, run, stage
+from image.cache import BuildError, Progress, digest_of, files_of, forget, run, stage
 from tests.cluster import binaries
 from tests.e2e.kind.cluster import plain
 
@@ -33,7 +33,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def machine_packages() -> None:
-    """Install what runs a docker of our own. Raises ImageError."""
+    """Install what runs a docker of our own. Raises BuildError."""
     run([HERE / "machine-packages.sh"], "machine packages", {})
 
 
@@ -43,13 +43,12 @@ def kind(progress: Progress = print) -> Path:
     def make(out: Path) -> None:
         go = shutil.which("go")
         if go is None:
-            raise ImageError("no `go` on PATH: kind is built with it")
+            raise BuildError("no `go` on PATH: kind is built with it")
         for package in ("sigs.k8s.io/kind", "./pause"):
             words: list[str | Path] = [go, "-C", GO, "build", *_GO_FLAGS, "-o", out / Path(package).name, package]
             run(words, f"building {package}", {"CGO_ENABLED": "0", "GOWORK": "off"})
 
-    key = digest_of([path for path in sorted(GO.rglob("*")) if path.is_file()])
-    return stage("kind", lambda: key, make, progress)
+    return stage("kind", digest_of(files_of(GO)), make, progress)
 
 
 def node_archive(progress: Progress = print) -> Path:
@@ -85,9 +84,9 @@ def node_archive(progress: Progress = print) -> Path:
         (out / "images.tar").unlink()
         shutil.rmtree(root)
 
-    files = [Path(__file__), *sorted(path for path in NODE.iterdir() if path.is_file())]
+    files = [Path(__file__), *files_of(NODE)]
     key = digest_of(files, control_plane.name, nodes.name, tools.name, platform.machine())
-    folder = stage("kind-node", lambda: key, make, progress)
+    folder = stage("kind-node", key, make, progress)
     forget(folder, _KEPT)
     return folder / "node.tar"
 
@@ -184,7 +183,7 @@ def _main() -> None:
         return
     try:
         node_archive(lambda line: print(line, file=sys.stderr, flush=True))
-    except (ImageError, binaries.BinariesError) as error:
+    except (BuildError, binaries.BinariesError) as error:
         sys.exit(str(error))
 
 

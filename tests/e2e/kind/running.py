@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from image import build
-from image.build import Progress
+from image.cache import Progress
 from tests.cluster import binaries
 from tests.e2e.kind import parts
 from tests.e2e.kind.cluster import Kind, plain
