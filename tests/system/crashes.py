@@ -77,7 +77,7 @@ class Cycle:
                 self.wait_made()
                 assert self.state() == made, f"before {crash}"
                 self.remove()
-            assert agent.wait(120) == _SIGKILLED, f"{crash} was not hit"
+            _assert_hit(agent.wait(120), crash)
         system.start_prepared(upcoming)
         self.wait_gone()
         assert self.state() == gone
@@ -109,9 +109,13 @@ class Cycle:
         begin()
         code = agent.wait(120)
         self.system.lab.power_cut()
-        assert code == _SIGKILLED, f"{crash} was not hit"
+        _assert_hit(code, crash)
         self.system.lab.power_on()
         self.system.start_agent()
+
+
+def _assert_hit(code: int, crash: str) -> None:
+    assert code == _SIGKILLED, f"{crash} was not hit, the agent ended with {code}"
 
 
 def points(lines: list[str], phase: str, end: str, wanted: str) -> list[str]:

@@ -5,21 +5,19 @@ Usage: prepared_agent.py GO_FILE ARGUMENTS...
 
 import importlib
 import os
+import pkgutil
 import runpy
 import sys
 import time
 from pathlib import Path
 
+import hostdev_operator.adapters
+import hostdev_operator.shell
+
 os.environ["LC_ALL"] = "C"
-for module in (
-    "shell.agent",
-    "shell.probes",
-    "adapters.kube",
-    "adapters.hypervisor",
-    "adapters.kernel",
-    "adapters.journal",
-):
-    importlib.import_module(f"hostdev_operator.{module}")
+for package in (hostdev_operator.shell, hostdev_operator.adapters):
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 go = Path(sys.argv[1])
 while not go.exists():
     time.sleep(0.05)
