@@ -127,8 +127,9 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
     journal = Journal(arguments.state_dir)
     journal.open()
     kernel = Kernel(arguments.host_root)
+    hypervisor = LibvirtHypervisor(connection)
     host = Host(
-        LibvirtHypervisor(connection),
+        hypervisor,
         kernel,
         journal.assignments,
         journal.pools,
@@ -136,7 +137,7 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
         SystemClock(),
         boundary_from_environment(),
     )
-    senses = Senses(connection.get, lambda: connection.connected)
+    senses = Senses(connection.get, lambda: connection.connected, hypervisor.starting)
     yield host, senses, _told(KernelEvents(arguments.host_root, host_changed))
 
 

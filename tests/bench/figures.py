@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import statistics
 from collections.abc import Iterable, Mapping
@@ -67,7 +68,8 @@ def figure(
     reference_name, theirs = reference or (None, [])
     other = statistics.median(theirs) if theirs else None
     ratio = mine / other if other else None
-    above = statistics.median(map(operator.sub, ours, theirs)) if theirs else None
+    differences = sorted(map(operator.sub, ours, theirs))
+    above = statistics.median(differences) if differences else None
     measured = reference is None or other is not None
     return {
         "name": name,
@@ -77,11 +79,20 @@ def figure(
         "reference_name": reference_name,
         "ratio": None if ratio is None else round(ratio, 3),
         "above": None if above is None else round(above, 3),
+        "above_95": _interval(differences),
         "goal": goal.wire() if goal else None,
         "holds": measured and (goal is None or goal.holds(mine, other, above)),
         "spread": {"operator": _spread(ours), "reference": _spread(theirs)},
         "runs": len(ours),
     }
+
+
+def _interval(ordered: Times) -> list[float] | None:
+    """Where the true median is with 95 % confidence, whatever the distribution: the bounds of a sign test."""
+    count, out, probability = len(ordered), 0, 0.0
+    while (probability := probability + math.comb(count, out) / 2**count) <= 0.025:
+        out += 1
+    return [round(ordered[out - 1], 3), round(ordered[-out], 3)] if out else None
 
 
 def _spread(values: Times) -> list[float] | None:
@@ -117,7 +128,8 @@ def table(figures: Iterable[Mapping[str, Any]]) -> str:
 def _comparison(f: Mapping[str, Any]) -> str:
     """As the goal puts it."""
     if f["reference"] is not None and "difference" in (f["goal"] or {}):
-        return f"{f['above']:+.1f} {f['unit']}"
+        low, high = f["above_95"] or (math.nan, math.nan)
+        return f"{f['above']:+.0f} {f['unit']} (95 %: {low:+.0f} to {high:+.0f})"
     return "-" if f["ratio"] is None else f"{f['ratio']:.2f}"
 
 

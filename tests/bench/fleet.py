@@ -30,7 +30,8 @@ SMALL = 10
 CONTROLLER = "system:serviceaccount:hostdev-system:hostdev-controller"
 IDLE_SECONDS = 60.0
 _WATCHED_SECONDS = 15.0
-_DEADLINE = 30.0
+#: Creating and binding are limited by the API server, on a machine that may be busy.
+_DEADLINE = 1800.0
 
 
 class Controller:

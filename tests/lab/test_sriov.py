@@ -218,8 +218,15 @@ def test_a_running_guest_gets_a_nic_of_the_network_and_lets_it_go(
     first, second = (f"libvirt.%s_interface(actions.%sInterface('{GUEST}', {NIC.format(n=n)}))" for n in (1, 2))
     for _ in range(2):
         adapters(first % ("add", "Add"))
-    lab.virsh("start", "nics")
+    assert adapters("libvirt.starting()") is False
+    starts = lab.spawn(["virsh", "start", "nics"], "start")
+    while not adapters("libvirt.starting()"):
+        assert starts.alive()
+    assert starts.wait() == 0
     wait_for_guest(lab, "nics", "GUEST up")
+    lab.virsh("suspend", "nics")
+    assert adapters("libvirt.starting()") is False
+    lab.virsh("resume", "nics")
     vf, free, _ = lab.find_devices(IGBVF)
     now = ip_vf(lab, netdev, 0)
     assert (now["address"], now["vlan_list"][0]["vlan"], lab.driver(vf)) == ("52:54:00:aa:bb:01", 42, "vfio-pci")

@@ -197,3 +197,61 @@ async def test_a_connection_that_fails_strangely_is_tried_again() -> None:
         assert not task.done()
         assert len(tries) > 3
         assert agent._version == 1
+
+
+# -- events of the host ----------------------------------------------------------------------------------------------
+
+
+@on_loop
+async def test_events_are_answered_once_and_those_of_a_guests_start_at_its_end() -> None:
+    world = World()
+    starting = False
+    agent = Agent(
+        NODE,
+        ports(world.host, world.clock),
+        world.cluster.port,
+        Senses(lambda: None, lambda: True, lambda: starting),
+    )
+    async with in_background(agent.answer_events()):
+        for _ in range(3):
+            agent.host_event()
+        await asyncio.sleep(1)
+        assert agent._version == 1
+        starting = True
+        agent.host_event()
+        await asyncio.sleep(5)
+        agent.host_event()
+        await asyncio.sleep(1)
+        assert agent._version == 1
+        starting = False
+        agent.host_event()
+        await asyncio.sleep(1)
+        assert agent._version == 2
+
+
+@on_loop
+async def test_a_start_that_does_not_end_is_waited_for_ten_seconds() -> None:
+    world = World()
+    senses = Senses(lambda: None, lambda: True, lambda: True)
+    agent = Agent(NODE, ports(world.host, world.clock), world.cluster.port, senses)
+    async with in_background(agent.answer_events()) as task:
+        agent.host_event()
+        await asyncio.sleep(9)
+        assert agent._version == 0
+        await asyncio.sleep(2)
+        assert agent._version == 1
+        assert not task.done()
+
+
+@on_loop
+async def test_events_are_answered_where_it_cannot_be_told_whether_a_guest_is_being_started() -> None:
+    def explode() -> bool:
+        raise HostError(reasons.LIBVIRT_UNAVAILABLE, "Failed to connect socket")
+
+    world = World()
+    senses = Senses(lambda: None, lambda: True, explode)
+    agent = Agent(NODE, ports(world.host, world.clock), world.cluster.port, senses)
+    async with in_background(agent.answer_events()):
+        agent.host_event()
+        await asyncio.sleep(1)
+        assert agent._version == 1

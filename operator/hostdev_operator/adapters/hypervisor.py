@@ -44,6 +44,11 @@ UNPLUG_SECONDS = 3.0
 _POLL_SECONDS = 0.1
 #: Only a running domain's XML has an id.
 _RUNNING = re.compile(r"<domain\b[^>]*\sid=")
+_ACTIVE_AND_NOT_RUNNING = (
+    libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    | libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED
+    | libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF
+)
 #: Also for hot plug and unplug. Unbinding a driver can take long (a NIC that drains) and can hang for ever
 #: (kubernetes#112795).
 DRIVER_SECONDS = 120.0
@@ -73,6 +78,16 @@ class LibvirtHypervisor:
             return tuple(xml for xml in found if xml is not None)
 
         return self._call("reading the guests", read)
+
+    def starting(self) -> bool:
+        """Whether libvirt is starting a guest: it has an id, and is not running yet (qemuProcessStart). One call."""
+
+        def read(connection: Any) -> bool:
+            domains = connection.listAllDomains(_ACTIVE_AND_NOT_RUNNING)
+            states = (unless_gone(domain.state) for domain in domains)
+            return any(state is not None and _is_starting(*state) for state in states)
+
+        return self._call("looking for guests that are being started", read)
 
     def networks(self) -> tuple[NetworkXml, ...]:
         """Every network."""
@@ -334,6 +349,11 @@ def _unless_off(work: Callable[..., T], domain: Any, *arguments: object) -> T | 
     """None if the domain is gone or not running any more."""
     found = unless_gone(work, domain, *arguments)
     return found if found is None or domain.isActive() else None
+
+
+def _is_starting(state: int, reason: int) -> bool:
+    paused, starting = (state, reason), (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+    return paused == starting or bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
 
 
 def _read_domain(domain: Any, persistent: bool) -> GuestXml | None:  # noqa: FBT001

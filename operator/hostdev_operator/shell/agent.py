@@ -28,6 +28,8 @@ from .watched import is_ready
 log = logging.getLogger(__name__)
 
 _BURST_SECONDS = 0.1
+#: How long a guest's start is waited for: what is seen meanwhile is half done, and nothing is to be told of it.
+_START_SECONDS = 10.0
 #: For changes that no event tells of: libvirt's XML often, since it costs little, and now and then everything.
 _GLANCE_SECONDS = 4.0
 _GLANCES = 7
@@ -40,6 +42,7 @@ class Senses:
 
     connect: Callable[[], object]  # opens libvirt if it is closed; raises HostError
     connected: Callable[[], bool]
+    starting: Callable[[], bool] = lambda: False  # whether libvirt is starting a guest; raises HostError
 
 
 class Agent:
@@ -53,7 +56,7 @@ class Agent:
         self._objects = 0  # the same of what is asked for
         self._listed = False
         self._told = False  # by the watch: anything at all
-        self._burst: asyncio.TimerHandle | None = None
+        self._heard = asyncio.Event()  # of anything on the host
         context = Context(
             settings=lambda: self.host.settings,
             wishes=lambda: self.assignments.wishes(),  # noqa: PLW0108 - made below
@@ -101,13 +104,8 @@ class Agent:
             self.host_changed()
 
     def host_event(self) -> None:
-        """An event of libvirt or the kernel. One change raises several: the first is answered a moment later."""
-        if self._burst is None:
-            self._burst = asyncio.get_running_loop().call_later(_BURST_SECONDS, self._after_burst)
-
-    def _after_burst(self) -> None:
-        self._burst = None
-        self.host_changed()
+        """An event of libvirt or the kernel."""
+        self._heard.set()
 
     def host_changed(self) -> None:
         """Something happened on the host: look at everything again. Any object may be concerned."""
@@ -136,6 +134,31 @@ class Agent:
 
     # -- background tasks ---------------------------------------------------------------------------------------
 
+    async def answer_events(self) -> None:
+        """One change raises several: the first is answered a moment later, those of a guest's start at its end."""
+        while True:
+            await self._next_burst(None)
+            deadline = asyncio.get_running_loop().time() + _START_SECONDS
+            while await asyncio.to_thread(self._starting):  # libvirt tells when it has started, or failed to
+                try:
+                    await self._next_burst(deadline)
+                except TimeoutError:
+                    break
+            self.host_changed()
+
+    async def _next_burst(self, deadline: float | None) -> None:
+        async with asyncio.timeout_at(deadline):
+            await self._heard.wait()
+        await asyncio.sleep(_BURST_SECONDS)
+        self._heard.clear()
+
+    def _starting(self) -> bool:
+        """What cannot be told now, the look will tell."""
+        try:
+            return self._senses.starting()
+        except Exception:  # noqa: BLE001 - as in _glance
+            return False
+
     async def watch_libvirt(self) -> None:
         """Keep the connection open: connecting is news, and so is losing it."""
         was, trouble = False, None
@@ -158,6 +181,8 @@ class Agent:
                 await asyncio.sleep(_GLANCE_SECONDS)
                 if await asyncio.to_thread(self._glance):
                     self.host_changed()
+            if await asyncio.to_thread(self._starting):
+                continue  # its end has a look at everything
             before, trouble = trouble, await asyncio.to_thread(_trouble, *look, trouble)
             if self._looker.differed() or trouble != before:
                 self.host_changed()
@@ -165,7 +190,7 @@ class Agent:
     def _glance(self) -> bool:
         """What cannot be told now, the next look at everything will tell."""
         try:
-            return self._looker.libvirt_differs()
+            return not self._senses.starting() and self._looker.libvirt_differs()
         except Exception:  # noqa: BLE001 - libvirt that is away, or one strange XML
             return False
 
@@ -230,6 +255,7 @@ async def run_agent(agent: Agent, node: str, *pages: Pages) -> None:
         runner.settings(selectors),
         agent.list_bound,
         agent.queue.run,
+        agent.answer_events,
         agent.watch_libvirt,
         agent.look_around,
         agent.host.run,
