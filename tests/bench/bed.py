@@ -48,10 +48,15 @@ class Bed:
         found = re.search(r"VmRSS:\s+(\d+) kB", self.lab.read(f"/proc/{self.agent_pid()}/status"))
         return int(found[1]) * 1024 / 1e6 if found else float("inf")
 
-    def processor_ms(self) -> float:
-        """Processor time of the agent so far, in the lab host; to 10 ms."""
-        fields = self.lab.read(f"/proc/{self.agent_pid()}/stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * 10.0
+    def beside_agent(self, *command: str) -> tuple[float, float]:
+        """Seconds that a command takes in the lab host, and the agent's processor seconds meanwhile, to 1/100."""
+        stat = f"/proc/{self.agent_pid()}/stat"
+        script = (
+            f't() {{ set -- $(< {stat}); echo $((${{14}} + ${{15}})); }}; p=$(t); a=$EPOCHREALTIME; "$@" > /dev/null'
+            " || exit; b=$EPOCHREALTIME; q=$(t); echo $a $b $p $q"
+        )
+        began, ended, before, after = map(float, self.run(["bash", "-c", script, "-", *command]).split())
+        return ended - began, (after - before) / 100
 
     def settle(self) -> None:
         """Wait until the agent has looked at what was done before: hardly any processor time in half a second."""

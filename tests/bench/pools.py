@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from tests.bench.bed import Bed, gone, ready
-from tests.bench.figures import Times, at_most_more, at_most_times, figure
+from tests.bench.figures import Times, at_most, at_most_more, at_most_times, figure
 from tests.bench.watch import Watch
 from tests.lab.guests import define, guest_xml
 from tests.system.pools import IGB, PfView, from_pool, pool
@@ -99,13 +99,9 @@ class PoolBench:
         work: Times = []
         for _ in range(STARTS):
             self.bed.settle()
-            before = self.bed.processor_ms()
-            awake.append(self._start())
-            work.append(self.bed.processor_ms() - before)
-            self._stop()
+            self._start(awake, work)
             with self.bed.agent_asleep():
-                asleep.append(self._start())
-                self._stop()
+                self._start(asleep)
         self.stack.delete(GUEST)
         self.stack.wait_gone(GUEST)
         self.lab.virsh("undefine", GUEST)
@@ -113,14 +109,15 @@ class PoolBench:
         name, others = "virsh start of a guest with a NIC of the pool", ("the agent asleep", asleep)
         return [
             figure(name, "ms", awake, others, at_most_more(50, "ms")),
-            figure("processor time of the agent meanwhile", "ms", work, others),
+            figure("processor time of the agent until that returns", "ms", work, goal=at_most(50, "ms")),
         ]
 
-    def _start(self) -> float:
-        """Milliseconds."""
-        return self.bed.timed("virsh", "-q", "start", GUEST) * 1000
-
-    def _stop(self) -> None:
+    def _start(self, times: Times, work: Times | None = None) -> None:
+        """Milliseconds of the start, and of the agent's processor time; the guest is off again afterwards."""
+        took, busy = self.bed.beside_agent("virsh", "-q", "start", GUEST)
+        times.append(took * 1000)
+        if work is not None:
+            work.append(busy * 1000)
         if "<interface type='hostdev'" not in self.lab.virsh("dumpxml", GUEST):
             raise SystemExit("bench: the guest runs, but has no VF of the pool")
         self.lab.virsh("destroy", GUEST)
