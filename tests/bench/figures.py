@@ -16,8 +16,8 @@ Times = list[float]
 class Goal:
     """At most so much: of the operator's own median, of its ratio to the reference's, or of what it is above it.
 
-    What it is above is the median of the runs' differences, each to the reference's run beside it. Single runs can differ
-    by more than the goal: it is missed if the interval that the true median is in, is above it as a whole.
+    What it is above is the median of the runs' differences, each to the reference's run beside it. Single runs can
+    differ by more than the goal: it is missed if the interval that the true median is in, is above it as a whole.
     """
 
     text: str
