@@ -300,7 +300,7 @@ def pool_wakes_itself(stack: ExitStack) -> None:
     async def report(self: pool_work.PoolWork, body: Any, obj: Any, result: Any) -> None:
         await old(self, body, obj, result)
         if result.released:
-            self._freed()
+            self._calls.freed()
 
     _set(stack, pool_work.PoolWork, "_report", report)
 

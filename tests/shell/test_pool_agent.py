@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,8 @@ async def test_a_pool_that_was_given_back_tells_others_once_however_long_it_stay
     """It woke itself again and again, with a question to the API server each time."""
     async with with_pool() as (world, uid):
         freed: list[None] = []
-        world.agent.pools._freed = lambda: freed.append(None)
+        pools = world.agent.pools
+        pools._calls = replace(pools._calls, freed=lambda: freed.append(None))
         world.cluster.delete(f"lan.{NODE}", kind="NodeVFPool")
         await world.settle()
         for _ in range(3):

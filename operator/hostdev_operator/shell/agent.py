@@ -24,6 +24,7 @@ from .pages import Pages
 from .pool_work import PoolWork
 from .queue import KeyedQueue
 from .watched import is_ready
+from .work import Calls
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ class Agent:
         locks = NamedLocks()
         reconciler = AssignmentReconciler(host, self._looker, locks)
         pools = PoolReconciler(host, self._looker, locks)
-        self.assignments = AssignmentWork(node, host, cluster, reconciler, self._news, self.host_changed)
-        self.pools = PoolWork(node, host, cluster, pools, self._news, self.host_changed)
+        calls = Calls(self._news, self.host_changed)
+        self.assignments = AssignmentWork(node, host, cluster, reconciler, calls)
+        self.pools = PoolWork(node, host, cluster, pools, calls)
         self.queue = KeyedQueue(self._work)
         self.host = HostReport(
             node,

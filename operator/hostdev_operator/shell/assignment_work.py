@@ -4,48 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Callable
 
 from ..api.deviceassignment import DeviceAssignmentStatus
 from ..core import conditions
-from ..core.errors import HostError
 from ..core.intent import Wish
 from ..core.reasons import Retry
-from ..ports import Body, Cluster, ClusterError, Host
+from ..ports import Body, Cluster, Host
 from ..reconcile.assignment import AssignmentReconciler
 from ..reconcile.bound import Assignment, Result
 from .objects import parse
 from .watched import Watched, condition, is_deleting
+from .work import Calls, Work
 
-log = logging.getLogger(__name__)
-
-FIELD_MANAGER = "hostdev-agent"
-OUTDATED = (404, 409)
 #: What a release clears of an assignment's status: the binding, and what stood in guest and journal, and as asked.
 _GIVEN_BACK = ("nodeName", "record", "guest", "settled")
 
 
-class AssignmentWork:
-    """One run for one key. ``news`` is called with the UID after a status was written, or an object is gone: others may
-    wait for what it gave up. ``freed`` is called after a release.
-    """  # noqa: D205
+class AssignmentWork(Work[Assignment]):
+    """Of the assignments that are bound to a node."""
 
-    def __init__(
-        self,
-        node: str,
-        host: Host,
-        cluster: Cluster,
-        reconciler: AssignmentReconciler,
-        news: Callable[[str], None],
-        freed: Callable[[], None],
-    ) -> None:
-        self._host = host
-        self._cluster = cluster
+    def __init__(self, node: str, host: Host, cluster: Cluster, reconciler: AssignmentReconciler, calls: Calls) -> None:
+        super().__init__(host, cluster, Watched("DeviceAssignment", cluster, lambda b: _node(b) == node, parse), calls)
         self._reconciler = reconciler
-        self._news = news
-        self._freed = freed
-        self.objects = Watched("DeviceAssignment", cluster, lambda b: _node(b) == node, parse)
 
     def wishes(self) -> tuple[Wish, ...]:
         """Of all assignments that are not being deleted; one that makes no sense wants nothing.
@@ -59,68 +39,43 @@ class AssignmentWork:
                     found.append(self.objects.parsed(body).wish())
         return tuple(found)
 
-    async def take_up(self, body: Body) -> None:
-        """A body of the first list, with the published copy of its record."""
-        self.objects.put(body)
-        try:
-            await asyncio.to_thread(self._reconciler.take_up_record, parse(body))
-        except (HostError, ValueError) as error:  # told again, in its condition, when the object is worked on
-            log.warning("%s: %s", body["metadata"]["name"], error)
+    def _take_up(self, obj: Assignment) -> None:
+        self._reconciler.take_up_record(obj)
 
-    async def work(self, uid: str) -> Retry:
-        """Bring the host to what it asks for, and report. ClusterError if it cannot be read."""
-        body, known = await self.objects.current(uid)
-        if body is None:
-            if known:
-                self._reconciler.forget(uid)
-                self._news(uid)
-            return Retry.ON_EVENT
+    def _forget(self, uid: str) -> None:
+        self._reconciler.forget(uid)
+
+    async def _run(self, body: Body) -> Retry:
         obj = parse(body)
         result = await asyncio.to_thread(self._reconciler.reconcile, obj)
-        try:
-            await self._report(body, obj, result)
-        except ClusterError as error:
-            if error.code in OUTDATED:
-                self.objects.doubt(uid)
-                return Retry.SOON
-            log.warning("%s/%s: status not written: %s", obj.namespace, obj.name, error)
-            return Retry.BACKOFF
+        await self._report(body, obj, result)
         return result.retry
 
     async def _report(self, body: Body, obj: Assignment, result: Result) -> None:
         if result.released:
-            await self._cluster.clear_status(body, _GIVEN_BACK)
-            self._host.boundary("release: cleared")
             kept = obj.spec.release_policy == "Keep"
             text = "guest, drivers and VF stay as they are" if kept else "the device and its group are given back"
+            await self._cleared(body, _GIVEN_BACK, "release: cleared")
             await self._tell(body, "Released", text, warning=False)
-            self.objects.doubt(obj.uid)  # the watch's news of it, or of its end, is asked for
-            self._freed()  # another assignment of the group takes over what this one held
+            self._calls.freed()  # another assignment of the group takes over what this one held
             return
         if result.left:
-            await self._cluster.clear_status(body, _GIVEN_BACK)
             text = f"the guest is gone from node {obj.status.node_name}: the assignment is bound anew where it is"
+            await self._cleared(body, _GIVEN_BACK)
             await self._tell(body, "GuestLeft", text, warning=False)
-            self.objects.doubt(obj.uid)
-            self._freed()  # of a pool that is being deleted, too
+            self._calls.freed()  # of a pool that is being deleted, too
             return
         if result.corrected:
             await self._tell(body, "DriftCorrected", result.corrected, warning=True)
         old = ours(obj.status)
         if ours(result.status) == old:
             return
-        phase = "release" if obj.deleting else "assign"
-        self.objects.put(await self._cluster.apply_status(body, result.status.wire(), FIELD_MANAGER))
-        self._host.boundary(f"{phase}: status written")
-        self._news(obj.uid)
+        await self._write(body, result.status.wire())
+        self._host.boundary(f"{'release' if obj.deleting else 'assign'}: status written")
+        self._calls.news(obj.uid)
         if result.moved:
             await self._tell(body, "DeviceMoved", result.moved, warning=False)
-        for changed in conditions.changed(result.status.conditions, old.conditions):
-            if changed.type == conditions.READY:
-                await self._tell(body, changed.reason, changed.message, warning=changed.status != "True")
-
-    async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
-        await self._cluster.event(body, warning=warning, reason=reason, message=message)
+        await self._tell_ready(body, result.status.conditions, old.conditions)
 
 
 def _node(body: Body) -> str | None:

@@ -17,7 +17,7 @@ from ..core.settings import Settings
 from ..ports import Body, Cluster, ClusterError
 from ..reconcile.host import HostReporter
 from . import runner
-from .assignment_work import FIELD_MANAGER
+from .work import FIELD_MANAGER
 
 log = logging.getLogger(__name__)
 
