@@ -121,10 +121,22 @@ class Watch:
         """Somebody deleted it, or it is a claim that was begun in vain, of which the guest had nothing."""
         world = self._world
         begun = world.phase == "rollback" and (not self._had_it or self._struck_again())
-        self._check(ASKED, uid in world.asked_for or begun, call)
+        self._check(ASKED, uid in world.asked_for or begun or self._is_ghost(uid), call)
         if call.startswith("unplug_"):
             asked = world.phase != "rollback" and world.current.spec.detach == "Live"
             self._check(ASKED, asked or begun, f"{call}: nobody asked the running guest to let go")
+
+    def _is_ghost(self, uid: str) -> bool:
+        """A NodeVFPool that was made after etcd was restored, for a VFPool that only its controller remembered.
+
+        Nobody has asked for it in the history that is true by now, and what it made was made after that had begun.
+        """
+        world = self._world
+        bodies = {body["metadata"]["uid"]: body for body in world.cluster._objects.values()}
+        body = bodies.get(uid)
+        if body is None or body["kind"] != "NodeVFPool" or world.restored is None or uid in world.restored:
+            return False
+        return all(owner["uid"] not in bodies for owner in body["metadata"].get("ownerReferences", ()))
 
     def _struck_again(self) -> bool:
         """Whether a fault struck in this very run: a change of what the guest has can be left half done by it."""

@@ -68,6 +68,7 @@ class World:
         self.vf_set_by_hand: Callable[[int], None] = lambda _index: None
         self.meddled = False  # something was changed by hand, or etcd knows less than the host
         self.snapshot: Any = None
+        self.restored: frozenset[str] | None = None  # UIDs that a restored etcd had
         self.agent: AgentProcess | None = None
         self.controller: ControllerProcess | None = None
         self.ended = False
@@ -170,6 +171,7 @@ class World:
         """Etcdctl snapshot restore: newer objects were never there. Who watches is told what is there."""
         objects, owned, version = deepcopy(self.snapshot)
         self.cluster._objects, self.cluster._owned, self.cluster._version = objects, owned, version
+        self.restored = frozenset(body["metadata"]["uid"] for body in objects.values())
         self.api_away = True
         self.api_returns()
 
