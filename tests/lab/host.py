@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -57,7 +58,8 @@ class LabHost(Inspection):
         share: Path | Mapping[str, Path] | None = None,
         kernel_args: str = "",
         iommu: bool = True,
-        iommu_device: bool = True,
+        board: qemu.Board = "intel",
+        grub: bool = False,
         systemd: bool = False,
         extra_qemu: Sequence[str] = (),
     ) -> LabHost:
@@ -69,7 +71,9 @@ class LabHost(Inspection):
                 folders, where all but "/share" are mounted read-only.
             kernel_args: appended to the kernel's command line.
             iommu: whether the kernel is told to use the IOMMU, or not to (Debian's kernel would by itself).
-            iommu_device: whether the machine has VT-d at all.
+            board: whether the machine has VT-d, AMD-Vi (without interrupt remapping) or neither.
+            grub: whether the firmware starts GRUB from a disk, which loads the kernel from the root disk as
+                /boot/grub/grub.cfg says; QEMU gives the kernel no command line then.
             systemd: whether PID 1 is systemd, which starts all that a real host starts, and takes longer. Its
                 libvirtd is a unit: systemctl instead of stop_libvirtd, kill_libvirtd and start_libvirtd.
             extra_qemu: more arguments for QEMU, such as further devices.
@@ -90,10 +94,13 @@ class LabHost(Inspection):
             mounts=tuple((point, path.resolve()) for point, path in mounts.items()),
             kernel_args=kernel_args,
             iommu=iommu,
-            iommu_device=iommu_device,
+            board=board,
             systemd=systemd,
             extra_qemu=tuple(extra_qemu),
         )
+        if grub:
+            with_kernel, boot_disk = image.ensure_grub(machine.image, machine.kernel_line)
+            machine = replace(machine, image=with_kernel, boot_disk=boot_disk)
         machine.create_disks()
         lab = cls(machine)
         lab.power_on()
@@ -128,6 +135,9 @@ class LabHost(Inspection):
             before = console.stat().st_size if console.exists() else 0
             self._qemu = qemu.start(self.machine.command(), self.machine.folder)
             try:
+                if self.machine.board == "amd":  # the kernel's own lines are all that its serial console shows
+                    self._wait_for_daemon()
+                    return
                 self._wait_for_console(READY, before)
             except StalledBootError:
                 self.power_cut()
@@ -316,6 +326,22 @@ class LabHost(Inspection):
             self._qmp.close()
         self._qemu = self._qmp = self._channel = None
         self.lost = ""
+
+    def _wait_for_daemon(self) -> None:
+        """Wait until the command daemon runs a command that libvirtd answers."""
+        deadline = time.monotonic() + BOOT_TIMEOUT
+        while time.monotonic() < deadline and self.powered():
+            try:
+                monitor = qemu.Qmp(self.machine.folder)
+                port = monitor.command_port()
+                monitor.close()
+                Channel(port).run("until virsh -q version; do sleep 0.2; done", timeout=120, check=True, stdin=None)
+            except (LabError, OSError):
+                time.sleep(POLL)
+            else:
+                return
+        msg = f"libvirtd did not answer within {BOOT_TIMEOUT:.0f} s; the end of the console:\n{self.console_tail()}"
+        raise LabBootError(msg)
 
     def _wait_for_console(self, stage: str, offset: int) -> None:
         """Wait for init's line "LAB <uptime> <stage>" behind an offset of the console."""

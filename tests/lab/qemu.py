@@ -8,7 +8,7 @@ import re
 import socket
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.lab.channel import LabError
 from tests.lab.command_daemon import PORT
@@ -34,6 +34,11 @@ SYSTEMD_ARGS = " ".join(
         *(f"systemd.mask={unit}" for unit in _MASKED),
     ]
 )
+# With VT-d; with AMD-Vi and without interrupt remapping; without any.
+Board = Literal["intel", "amd", "none"]
+INTEL_IOMMU = "intel-iommu,intremap=on,device-iotlb=on"
+# With its interrupt remapping the kernel does not get beyond its timer.
+AMD_IOMMU = "amd-iommu,intremap=off"
 # A fixed machine identity, as a real host has: libvirt and the agent compare it over restarts.
 MACHINE_UUID = "6d0f2c52-5a0e-4a07-9a3e-1ab000000001"
 
@@ -53,7 +58,8 @@ class Machine:
     mounts: tuple[tuple[str, Path], ...] = ()
     kernel_args: str = ""
     iommu: bool = True
-    iommu_device: bool = True
+    board: Board = "intel"
+    boot_disk: Path | None = None
     systemd: bool = False
     extra_qemu: tuple[str, ...] = ()
 
@@ -71,8 +77,6 @@ class Machine:
 
     def command(self) -> list[str]:
         """Give QEMU's command line. Addresses are given where the order of the disks depends on them."""
-        init = SYSTEMD_ARGS if self.systemd else ""
-        append = f"{KERNEL_ARGS} intel_iommu={'on' if self.iommu else 'off'} {init} {self.kernel_args}"
         return [
             *("qemu-system-x86_64", "-name", "lab", "-uuid", MACHINE_UUID, "-nodefaults", "-no-user-config"),
             *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "3G"),
@@ -80,19 +84,42 @@ class Machine:
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
             *("-chardev", "socket,id=qmp,path=qmp.sock,server=on,wait=off"),
             *("-mon", "chardev=qmp,mode=control"),
-            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", append),
-            *(("-device", "intel-iommu,intremap=on,device-iotlb=on") if self.iommu_device else ()),
+            *self._boot(),
+            *(("-device", INTEL_IOMMU) if self.board == "intel" else ()),
             *self._disks(),
             *self._shares(),
             *self._network_cards(),
+            *(("-device", AMD_IOMMU) if self.board == "amd" else ()),  # it takes a free slot
             *self.extra_qemu,
+        ]
+
+    @property
+    def kernel_line(self) -> str:
+        """The kernel's command line, which QEMU or GRUB gives to it."""
+        init = SYSTEMD_ARGS if self.systemd else ""
+        # without interrupt remapping an AMD board's serial port has no interrupt: who writes to it would wait
+        console = "console=tty0" if self.board == "amd" else ""
+        iommu = f"intel_iommu={'on' if self.iommu else 'off'}"
+        return " ".join(filter(None, (KERNEL_ARGS, console, iommu, init, self.kernel_args)))
+
+    def _boot(self) -> list[str]:
+        """The kernel from QEMU, or GRUB from a disk, which finds the kernel on the root disk.
+
+        The firmware shows GRUB only disks that have a bootindex.
+        """
+        if self.boot_disk is None:
+            kernel, initrd = str(self.image.kernel), str(self.image.initrd)
+            return ["-kernel", kernel, "-initrd", initrd, "-append", self.kernel_line]
+        return [
+            *("-drive", f"file={self.boot_disk},if=none,id=boot,format=raw,readonly=on"),
+            *("-device", "virtio-blk-pci,drive=boot,serial=boot,bus=pcie.0,addr=0x1c,bootindex=0"),
         ]
 
     def _disks(self) -> list[str]:
         """Root disk, Python packages, NVMe. writeback: what was synced outlives QEMU, the rest is gone."""
         return [
             *("-drive", f"file={self.folder}/root.qcow2,if=none,id=root,format=qcow2,cache=writeback"),
-            *("-device", "virtio-blk-pci,drive=root,bus=pcie.0,addr=2"),
+            *("-device", "virtio-blk-pci,drive=root,bus=pcie.0,addr=2" + (",bootindex=1" if self.boot_disk else "")),
             *("-drive", f"file={self.image.site_disk},if=none,id=site,format=raw,readonly=on"),
             *("-device", "virtio-blk-pci,drive=site,serial=site,bus=pcie.0,addr=3"),
             *("-drive", f"file={self.folder}/nvme.qcow2,if=none,id=nvmedisk,format=qcow2,cache=writeback"),
