@@ -120,6 +120,7 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
     from .adapters.kernel import Kernel
     from .adapters.kernel_events import KernelEvents
     from .adapters.libvirt_connection import LibvirtConnection
+    from .adapters.preparation import UnitFiles
     from .ports import Host
     from .shell.agent import Senses
 
@@ -134,6 +135,7 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
         journal.assignments,
         journal.pools,
         journal.approvals,
+        UnitFiles(arguments.host_root, arguments.state_dir),
         SystemClock(),
         boundary_from_environment(),
     )

@@ -28,6 +28,7 @@ from .core.model import PciDevice, Platform, Use
 from .core.network_xml import NetworkXml
 from .core.pci import PciAddress
 from .core.pool import PoolRecord
+from .core.preparation import BootFacts
 from .core.record import Record
 from .core.sriov import Pf, VfConfig
 
@@ -266,6 +267,25 @@ class LeaseStore(Protocol):
         """
 
 
+class HostPreparation(Protocol):
+    """What the kernel says of its boot, and the host's unit hostdev-prepare, which carries out what it is asked for.
+
+    HostError StateDirectoryFailed if a file cannot be read or written.
+    """
+
+    def facts(self) -> BootFacts:
+        """Read now."""
+
+    def request(self) -> str | None:
+        """What the unit is asked for; None if it never was."""
+
+    def ask(self, text: str) -> None:
+        """Ask for this, in place of what was asked before; durable."""
+
+    def answer(self) -> str | None:
+        """What the unit has left last; None if there is no unit."""
+
+
 class Clock(Protocol):
     """Time, for conditions."""
 
@@ -297,5 +317,6 @@ class Host:
     records: RecordStore
     pool_records: PoolRecordStore
     approvals: ApprovalStore
+    preparation: HostPreparation
     clock: Clock
     boundary: Callable[[str], None] = lambda _name: None

@@ -15,6 +15,7 @@ from hostdev_operator.ports import Body, Cluster, ClusterError, Host
 from hostdev_operator.shell.agent import Agent, Senses
 from hostdev_operator.shell.controller import Controller
 from hostdev_operator.simulation.ports import FakeDevices, FakeHypervisor
+from hostdev_operator.simulation.preparation import FakePreparation
 from tests.chaos.parts import NO_BUSY_LOOP, Killed, has_run_away
 from tests.fakes.samples import NODE
 
@@ -129,6 +130,7 @@ class AgentProcess(Process):
             self.journal.assignments,
             self.journal.pools,
             self.journal.approvals,
+            FakePreparation(world.host),
             world.clock,
             self._boundary,
         )

@@ -149,6 +149,15 @@ def test_every_field_is_explained(plane: ControlPlane) -> None:
             assert "DESCRIPTION" in plane.kubectl("explain", f"{kind}.{field}").stdout
 
 
+PREPARATION = {
+    "mode": "Apply",
+    "iommu": "Required",
+    "vfioModules": "AtBoot",
+    "unsafeInterrupts": {"risk": "Accepted", "reason": "trusted guests"},
+    "earlyBinding": ["0000:01:00.0"],
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -158,6 +167,14 @@ def test_every_field_is_explained(plane: ControlPlane) -> None:
         ({"criticalOverrides": [{"device": "eth0", "reason": "x"}]}, "device is an address in lspci's form"),
         ({"criticalOverrides": [{"device": "0000:01:00.0", "reason": "x"}] * 2}, "Duplicate"),
         ({"paused": "yes"}, "spec.paused"),
+        ({"preparation": PREPARATION}, None),
+        ({"preparation": {}}, None),
+        ({"preparation": {"mode": "Force"}}, "preparation.mode"),
+        ({"preparation": {"unsafeInterrupts": {"risk": "Accepted"}}}, "reason"),
+        ({"preparation": {"unsafeInterrupts": {"risk": "Accepted", "reason": ""}}}, "reason"),
+        ({"preparation": {"unsafeInterrupts": {"reason": "trusted"}}}, "risk"),
+        ({"preparation": {"earlyBinding": ["eth0"]}}, "a device is an address in lspci's form"),
+        ({"preparation": {"earlyBinding": ["0000:01:00.0"] * 2}}, "Duplicate"),
     ],
 )
 def test_what_may_be_said_of_a_node(plane: ControlPlane, spec: Spec, words: str | None) -> None:

@@ -86,7 +86,7 @@ ROWS = (
     Row("no group", with_device(GOOD, NIC, iommu_group=None), checks.iommu_is_on, reasons.IOMMU_DISABLED,
         (str(NIC), "IOMMUReady")),
     Row("no interrupt remapping", replace(GOOD, platform=_NO_REMAPPING), checks.interrupts_are_remapped,
-        reasons.INTERRUPT_REMAPPING_UNAVAILABLE, (str(NIC), "allow_unsafe_interrupts")),
+        reasons.INTERRUPT_REMAPPING_UNAVAILABLE, (str(NIC), "spec.preparation.unsafeInterrupts")),
     Row("defined in another guest", _held_by(GOOD, DB, Hostdev(NIC)), checks.device_is_free, reasons.DEVICE_IN_USE,
         (str(NIC), "db (defined)", "virsh detach-device db")),
     Row("running in another guest", _running_with(GOOD, DB, Hostdev(NIC)), checks.device_is_free,

@@ -21,6 +21,7 @@ from hostdev_operator.core.reasons import CATALOGUE, Reason, from_words
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, PORT, WEB, assignment, device, small_host, spec
+from tests.reconcile import preparing
 from tests.reconcile.nic_scenarios import NIC_SCENARIOS
 from tests.reconcile.pool_scenarios import POOL_SCENARIOS
 from tests.reconcile.running import Engine, ready
@@ -297,6 +298,10 @@ SCENARIOS: dict[str, Scenario] = {
     "NothingToAdopt": nothing_to_adopt,
     "AdoptionDiffers": adoption_differs,
     "Paused": paused,
+    "NotPrepared": lambda _engine: preparing.reason(None, "Check"),
+    "PreparationUnitMissing": lambda _engine: preparing.reason(None),
+    "PreparationFailed": lambda _engine: preparing.failing(),
+    "RebootRequired": lambda _engine: preparing.reason(preparing.done),
     "IOMMUDisabled": on_platform(iommu=False),
     "VFIOModuleMissing": said_at("detach_driver", reasons.VFIO_MODULE_MISSING),
     "InterruptRemappingUnavailable": on_platform(interrupt_remapping=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import hostdev_operator.core.catalogue  # noqa: F401 - all rows
 from hostdev_operator.core.reasons import CATALOGUE
 
 SYSTEM = Path(__file__).parents[1] / "system"

@@ -97,6 +97,7 @@ async def test_metrics_of_a_node() -> None:
         ("hostdev_guests", ("running",)): 2,
         ("hostdev_guests", ("off",)): 1,
         ("hostdev_host_condition", ("InterruptRemappingReady", "UnsafeInterruptsAllowed", "False")): 1,
+        ("hostdev_unsafe_interrupts", ()): 1,
         ("hostdev_orphans", ()): 1,
         ("hostdev_libvirt_connected", ()): 0,
     }

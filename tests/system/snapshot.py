@@ -70,10 +70,12 @@ def main(root: Path, state_dir: Path) -> None:
     from hostdev_operator.adapters.journal import Journal
     from hostdev_operator.adapters.kernel import Kernel
     from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
+    from hostdev_operator.adapters.preparation import UnitFiles
 
     journal = Journal(state_dir)
     libvirt = LibvirtHypervisor(LibvirtConnection("qemu:///system", lambda: None))
-    print(snapshot(Host(libvirt, Kernel(root), journal.assignments, journal.pools, journal.approvals, SystemClock())))
+    stores = (journal.assignments, journal.pools, journal.approvals)
+    print(snapshot(Host(libvirt, Kernel(root), *stores, UnitFiles(root, state_dir), SystemClock())))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from .clock import SystemClock
 from .journal import Journal, ReadOnlyRecords
 from .kernel import Kernel
 from .netlink import Netlink
+from .preparation import UnitFiles
 
 _WHY = "this is a recording of a host: it can be looked at, and not changed"
 
@@ -85,6 +86,7 @@ def _ports(root: Path) -> Host:
         records=ReadOnlyRecords(journal.assignments, _WHY),
         pool_records=ReadOnlyRecords(journal.pools, _WHY),
         approvals=ReadOnlyRecords(journal.approvals, _WHY),
+        preparation=UnitFiles(root, root / STATE),
         clock=SystemClock(),
     )
 

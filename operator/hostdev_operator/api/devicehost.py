@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .common import AddressText, Conditions, DriverName, GuestName, Model, PoolName, Uuid, rules
 from .plan import Approval
+from .preparation import Preparation
 
 #: The limit of the guide (RHEL 6, chapter 9). Neither libvirt nor QEMU has one; a PCI bus, or a root port each, has.
 DEVICES_PER_GUEST = 32
@@ -62,6 +63,9 @@ class DeviceHostSpec(Model):
         " their own spec.approval says.",
     )
     limits: Limits = Field(default=Limits(), description="How much guests of this node may have.")
+    preparation: Preparation | None = Field(
+        default=None, description="What the host must bring along; whether that is looked at, or seen to."
+    )
     critical_overrides: Annotated[
         tuple[CriticalOverride, ...],
         Field(
@@ -210,7 +214,10 @@ class DeviceHostStatus(Model):
     conditions: Conditions = Field(
         default=(),
         description="IOMMUReady, InterruptRemappingReady, VFIOReady, LibvirtReady, JournalReady: what assignments need,"
-        " each with what is missing and how to mend it. Paused and CriticalOverrides: what spec asks for, if it does.",
+        " each with what is missing and how to mend it. Paused, CriticalOverrides and UnsafeInterrupts: what spec asks"
+        " for, if it does. With spec.preparation: Prepared (all of it is there), LimitsReady (locked memory and open"
+        " files of libvirt's daemon), RebootRequired (what stands for the next boot is not in force yet; since when is"
+        " its lastTransitionTime).",
     )
     summary: Annotated[str, Field(max_length=128)] | None = Field(
         default=None, description="Counts for kubectl get: devices, groups, guests."

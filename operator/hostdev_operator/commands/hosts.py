@@ -61,6 +61,7 @@ def looked_at(arguments: argparse.Namespace, why: str, connection: LibvirtConnec
     from ..adapters.hypervisor import LibvirtHypervisor
     from ..adapters.journal import Journal, ReadOnlyRecords
     from ..adapters.kernel import Kernel
+    from ..adapters.preparation import UnitFiles
     from ..ports import Host
 
     journal = Journal(arguments.state_dir)
@@ -70,5 +71,6 @@ def looked_at(arguments: argparse.Namespace, why: str, connection: LibvirtConnec
         ReadOnlyRecords(journal.assignments, why),
         ReadOnlyRecords(journal.pools, why),
         ReadOnlyRecords(journal.approvals, why),
+        UnitFiles(arguments.host_root, arguments.state_dir),
         SystemClock(),
     )

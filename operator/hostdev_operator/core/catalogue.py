@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import preparation_reasons  # noqa: F401 - its rows
 from .reasons import CATALOGUE, TOPICS, Reason
 
 _CONDITIONS = """# Conditions and reasons
@@ -59,6 +60,14 @@ Unknown with CannotTell: this machine does not tell |
 | JournalReady | all records of the journal can be read; without that nothing is changed |
 | Paused | `spec.paused` is set: the agent looks and reports, and changes nothing; absent otherwise |
 | CriticalOverrides | `spec.criticalOverrides` is set: these devices may be taken from the host; absent otherwise |
+| UnsafeInterrupts | `spec.preparation.unsafeInterrupts` is set: the risk is accepted, for the reason that the message \
+names; absent otherwise |
+| Prepared | with `spec.preparation`: all that it asks for is there; Unknown with PreparationPending: the host's unit \
+has been asked; absent otherwise |
+| RebootRequired | what stands for the next boot is not in force yet; its lastTransitionTime says since when. The \
+agent never reboots a host. Absent without `spec.preparation`, once nothing of a former one is left |
+| LimitsReady | with `spec.preparation`: libvirt's daemon can give guests locked memory and open files; Unknown with \
+CannotTell: it was not found; absent otherwise |
 
 A VFPool is Ready (AllNodesReady) when the NodeVFPools of all its nodes are. Else: NoNodes (its nodeSelector fits no
 node with an agent), Pending (an agent has not reported yet), or the reason of the first node that is not ready.

@@ -155,7 +155,7 @@ def interrupts_are_remapped(case: Case) -> Refusal | None:
     return Refusal(
         reasons.INTERRUPT_REMAPPING_UNAVAILABLE,
         f"{case.device.label} could inject interrupts: the host has no interrupt remapping. Enable it in the firmware,"
-        " or, for trusted guests alone, set allow_unsafe_interrupts of vfio_iommu_type1",
+        " or, for trusted guests alone, accept that in the DeviceHost's spec.preparation.unsafeInterrupts",
     )
 
 

@@ -26,6 +26,8 @@ from .pci import PciAddress
 
 #: Of an orphan's message in the CRD.
 MESSAGE_LIMIT = 1024
+#: Of InterruptRemappingReady.
+UNSAFE_INTERRUPTS_ALLOWED = "UnsafeInterruptsAllowed"
 Names = Mapping[PciAddress, tuple[str | None, str | None]]
 
 
@@ -111,7 +113,7 @@ def _interrupt_remapping(platform: Platform) -> Condition:
         return condition(
             kind,
             False,
-            "UnsafeInterruptsAllowed",
+            UNSAFE_INTERRUPTS_ALLOWED,
             "no interrupt remapping, and allow_unsafe_interrupts is set: every guest with a device is trusted",
         )
     if platform.interrupt_remapping is None:

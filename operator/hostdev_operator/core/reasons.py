@@ -182,7 +182,7 @@ VFIO_MODULE_MISSING = _row("VFIOModuleMissing", Retry.BACKOFF,
 INTERRUPT_REMAPPING_UNAVAILABLE = _row("InterruptRemappingUnavailable", Retry.ON_EVENT,
     "The host has no interrupt remapping: a guest could inject interrupts.",
     "Enable it in the firmware (VT-d, x2APIC) and reboot; `dmesg | grep -i remapping` shows it. Only if all guests"
-    " are trusted: `options vfio_iommu_type1 allow_unsafe_interrupts=1` in `/etc/modprobe.d`. If `dmesg` complains of"
+    " are trusted: spec.preparation.unsafeInterrupts of the DeviceHost (docs/host.md). If `dmesg` complains of"
     " an RMRR instead, see FirmwareReservedMemory.",
     "No interrupt remapping support", "allow_unsafe_interrupts",
     "Failed to set iommu for container: Operation not permitted")

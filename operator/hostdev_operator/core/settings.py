@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..api.devicehost import DEVICES_PER_GUEST, DeviceHostSpec
+from ..api.preparation import Preparation
 from .pci import PciAddress
 
 #: Of spec.approval.
@@ -22,6 +23,7 @@ class Settings:
 
     ``release_orphans``: UIDs of records whose assignment is gone, and whose devices shall be given back. ``manual``:
     every plan must be approved. ``devices_per_guest``: how many host devices a guest may have.
+    ``preparation``: what the host must bring along.
     """
 
     paused: bool = False
@@ -29,6 +31,7 @@ class Settings:
     release_orphans: frozenset[str] = frozenset()
     manual: bool = False
     devices_per_guest: int = DEVICES_PER_GUEST
+    preparation: Preparation | None = None
 
     @classmethod
     def of(cls, spec: DeviceHostSpec | None) -> Settings:
@@ -41,4 +44,5 @@ class Settings:
                 overrides[PciAddress.parse(override.device)] = override.reason
         manual = spec.approval == MANUAL
         orphans = frozenset(spec.release_orphans)
-        return cls(spec.paused, MappingProxyType(overrides), orphans, manual, spec.limits.devices_per_guest)
+        per_guest = spec.limits.devices_per_guest
+        return cls(spec.paused, MappingProxyType(overrides), orphans, manual, per_guest, spec.preparation)

@@ -15,6 +15,7 @@ from ..core.orphans import Orphan, foreign_nics, recorded_orphans
 from ..core.pci import PciAddress
 from ..ports import Host
 from .looker import Looker
+from .preparation import Preparer
 
 
 class HostReporter:
@@ -25,6 +26,7 @@ class HostReporter:
         self._looker = looker
         self._names: dict[PciAddress, tuple[int, int, tuple[str | None, str | None]]] = {}
         self._guests: tuple[Guest, ...] | None = None
+        self.preparer = Preparer(host)
 
     def foreign_nics(self, alive: frozenset[str]) -> frozenset[str]:
         """UIDs in the aliases of NICs that no record and none of the node's assignments (``alive``) knows."""
@@ -53,7 +55,9 @@ class HostReporter:
             trouble = self._learn_names(seen, trouble)
         orphans = _orphans(seen, alive, gone) if alive is not None else ()
         status = host_status(seen, self._known_names(), orphans, waits, trouble)
-        stamped = stamp(status.conditions, old.conditions, self._host.clock.now(), None)
+        better = {c.type: c for c in self.preparer.conditions(seen)}
+        told = (*(better.pop(c.type, c) for c in status.conditions), *better.values())
+        stamped = stamp(told, old.conditions, self._host.clock.now(), None)
         # libvirt has not answered this agent yet: "no guests" would be a lie that the controller acts on
         guests = old.guests if self._guests is None else status.guests
         return status.model_copy(update={"conditions": stamped, "guests": guests})

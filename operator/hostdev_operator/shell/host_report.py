@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..api import API_VERSION
 from ..api.devicehost import DeviceHostSpec, DeviceHostStatus
@@ -25,6 +26,9 @@ _SETTLE_SECONDS = 0.1
 _REPORT_RETRY_SECONDS = 5.0
 _ORPHAN_RETRY_SECONDS = 60.0
 _NOT_FOUND = 404
+#: The host's unit tells nobody that it has answered.
+_UNIT_SECONDS = 15.0
+_UNIT_WORKS_SECONDS = 2.0
 
 
 class HostReport:
@@ -80,7 +84,7 @@ class HostReport:
         self.status, self._written = _status(await runner.until_it_works("reading the DeviceHost", self._read)), True
         self.dirty.set()
         while True:
-            await self.dirty.wait()
+            await self._wait()
             self.dirty.clear()
             await asyncio.sleep(_SETTLE_SECONDS)
             if not self._idle() and self.reported:
@@ -93,6 +97,14 @@ class HostReport:
                 log.warning("DeviceHost %s: %s; trying again", self._node, error, exc_info=unforeseen)
                 await asyncio.sleep(_REPORT_RETRY_SECONDS)
                 self.dirty.set()
+
+    async def _wait(self) -> None:
+        """Until something has changed; where the host is to be prepared, look now and then what has become of it."""
+        seconds = _UNIT_SECONDS if self.settings.preparation else None
+        if self._reporter.preparer.waits:
+            seconds = _UNIT_WORKS_SECONDS
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.dirty.wait(), seconds)
 
     async def report(self) -> None:
         """Once, if it differs from what was written before."""

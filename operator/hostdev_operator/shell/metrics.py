@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from ..api.devicehost import DeviceHostStatus
 from ..core.conditions import READY
+from ..core.host_status import UNSAFE_INTERRUPTS_ALLOWED
 from ..ports import Body
 from .pages import Pages
 
@@ -54,6 +55,9 @@ def of_agent(
     conditions = [((c.type, c.status, c.reason), 1) for c in host.conditions]
     text = "Conditions of the DeviceHost, each with the value 1."
     yield _gauge("hostdev_host_condition", text, ("condition", "status", "reason"), conditions)
+    unsafe = any(c.reason == UNSAFE_INTERRUPTS_ALLOWED for c in host.conditions)
+    text = "Whether guests with devices could inject interrupts into the host, which allow_unsafe_interrupts permits."
+    yield GaugeMetricFamily("hostdev_unsafe_interrupts", text, value=unsafe)
     text = "What objects have left that are gone without a release."
     yield GaugeMetricFamily("hostdev_orphans", text, value=len(host.orphans))
     yield GaugeMetricFamily("hostdev_libvirt_connected", "Whether libvirt answers.", value=connected)

@@ -20,6 +20,7 @@ from ..core.errors import HostError
 from ..core.model import VFIO_DRIVER, Hostdev, PciDevice, Platform, Role, Use
 from ..core.pci import PciAddress
 from ..core.pci_xml import Element, read_address
+from ..core.preparation import BootFacts
 from ..core.reasons import Reason
 from ..core.sriov import VfConfig
 from ..ports import HostDevices
@@ -96,6 +97,10 @@ class FakeHost:
         self.approvals: dict[str, str] = {}
         #: What the host's boot unit would read.
         self.boot_file = ""
+        #: How it was booted, what its unit hostdev-prepare is asked for and answers; None: it has no such unit.
+        self.boot_facts = BootFacts(vendor="GenuineIntel", table="DMAR", iommus=("dmar0",), words=("intel_iommu=on",))
+        self.request: str | None = None
+        self.unit: Callable[[str | None], str | None] | None = None
         self.calls: list[str] = []
         self.down = False
         #: Devices that vfio-pci does not bind: a detach ends without any driver, and libvirt calls it success.

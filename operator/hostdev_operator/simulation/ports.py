@@ -30,6 +30,7 @@ from ..core.record import Record
 from ..core.sriov import Pf, VfConfig
 from ..ports import Clock, Host
 from .host import FakeGuest, FakeHost, insert, without, without_nic
+from .preparation import FakePreparation
 
 
 class FakeHypervisor:
@@ -391,6 +392,7 @@ def ports(host: FakeHost, clock: Clock | None = None, boundary: Callable[[str], 
         FakeRecords(host),
         FakePoolRecords(host),
         FakeApprovals(host),
+        FakePreparation(host),
         clock or FakeClock(),
         boundary,
     )
