@@ -19,6 +19,7 @@ from tests.cluster.controlplane import ControlPlane
 from tests.lab.guests import define, guest_xml, wait_for_guest
 from tests.lab.host import LabHost
 from tests.system.conftest import E1000, LOGS
+from tests.system.guide import IOMMU, MANIFESTS, UNSAFE
 from tests.system.inspect_guest import config_xml, source
 from tests.system.stack import NODE, REPOSITORY, Stack, assignment
 
@@ -123,7 +124,7 @@ def test_an_intel_host_is_prepared_and_taken_back(tmp_path: Path) -> None:
         message = wait_for(stack, "Prepared", "False", "NotPrepared")
         assert f"GRUB_CMDLINE_LINUX {WORD}" in message
         assert "update-grub" in message
-        prepare(stack, iommu="Required", mode="Apply")
+        stack.apply(MANIFESTS[IOMMU])
         assert "docs/host.md" in wait_for(stack, "Prepared", "False", "PreparationUnitMissing")
         assert lab.run(BOOT_CONFIGURATION).stdout == before
         install_units(lab)
@@ -178,8 +179,7 @@ def test_an_amd_host_without_interrupt_remapping(tmp_path: Path) -> None:
 
         install_script(lab)
         lab.run("hostdev-prepare")
-        accepted = {"risk": "Accepted", "reason": "all guests are ours"}
-        prepare(stack, mode="Apply", unsafeInterrupts=accepted)
+        stack.apply(MANIFESTS[UNSAFE])
         wait_for(stack, "Prepared", "Unknown", "PreparationPending")
         lab.run("hostdev-prepare")
         wait_for(stack, "Prepared", "True", "HostPrepared")
