@@ -10,7 +10,7 @@ from hostdev_operator.core.model import VFIO_DRIVER, Use
 from hostdev_operator.core.reasons import Retry
 from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import LONER, MATE, NIC, UID, WEB, assignment, small_host
-from tests.reconcile.running import Engine, ready
+from tests.reconcile.running import Engine, message, ready
 
 CHANGES = ["save", "detach_driver", "add_hostdev"]
 
@@ -228,6 +228,19 @@ def test_a_driver_that_changed_between_look_and_act_is_looked_at_again(host: Fak
     assert result.retry is Retry.SOON
     assert host.drivers()[MATE] == "other"
     assert ready(engine.run(assignment())) == ("True", "Assigned")
+
+
+def test_a_rollback_that_the_host_has_overtaken_is_gone_on_with(host: FakeHost, engine: Engine) -> None:
+    """Nothing else changes, so nothing else would wake it."""
+    before = host.state()
+    host.refused_by_vfio.add(MATE)
+    host.fail("reattach_driver", reasons.HOST_CHANGED)
+    result = engine.run(assignment())
+    assert ready(result) == ("False", "DetachFailed")
+    assert "rolling back failed: HostChanged" in message(result)
+    assert result.retry is Retry.BACKOFF
+    assert ready(engine.run(assignment())) == ("False", "DetachFailed")
+    assert host.state() == before
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -50,8 +50,10 @@ class Outcome:
     @property
     def heals_with_time(self) -> bool:
         """Whether trying again makes sense although nothing has changed."""
-        causes = (self.trouble or self.not_plugged, self.undo)
-        return any(cause is not None and cause.reason.retry is Retry.BACKOFF for cause in causes)
+        cause, undo = self.trouble or self.not_plugged, self.undo
+        return (cause is not None and cause.reason.retry is Retry.BACKOFF) or (
+            undo is not None and undo.reason.retry in (Retry.BACKOFF, Retry.SOON)
+        )
 
     @property
     def trouble(self) -> Refusal | None:
