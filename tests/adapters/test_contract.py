@@ -209,6 +209,18 @@ def test_libvirt_shows_guests_and_networks(kind: str, tmp_path: Path) -> None:
 
 
 @BOTH
+def test_libvirt_tells_who_is_saved(kind: str, tmp_path: Path) -> None:
+    """What is in the image the test driver does not tell."""
+    hypervisor = hypervisor_of(kind, tmp_path)
+    if isinstance(hypervisor, FakeHypervisor):
+        hypervisor._host.save(DB)
+    elif isinstance(hypervisor, LibvirtHypervisor):
+        hypervisor._connection.get().lookupByUUIDString(DB).managedSave(0)
+    saved = {xml.uuid: domain_xml.guest(xml, {}).saved is not None for xml in hypervisor.guests()}
+    assert saved == {WEB: False, DB: True}
+
+
+@BOTH
 def test_libvirt_names_known_devices_alone(kind: str, tmp_path: Path) -> None:
     names = hypervisor_of(kind, tmp_path).names((NIC, GONE))
     assert list(names) == [NIC]

@@ -11,7 +11,7 @@ from hostdev_operator.core import checks, reasons
 from hostdev_operator.core.checks import CHECKS, STANDING, SUBJECTS, Case, Check, Refusal, first_refusal
 from hostdev_operator.core.identity import Identity
 from hostdev_operator.core.intent import ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent
-from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform, Pool, Role, Use
+from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform, Pool, Role, Saved, Use
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.record import Member, Record
@@ -91,6 +91,8 @@ ROWS = (
         (str(NIC), "db (defined)", "virsh detach-device db")),
     Row("running in another guest", _running_with(GOOD, DB, Hostdev(NIC)), checks.device_is_free,
         reasons.DEVICE_IN_USE, (str(NIC), "db (running)")),
+    Row("in what another guest has saved", with_guest(GOOD, DB, saved=Saved((Hostdev(NIC),))), checks.device_is_free,
+        reasons.DEVICE_IN_USE, (str(NIC), "db (saved)")),
     Row("in this guest by other hands", _held_by(GOOD, WEB, Hostdev(NIC, "ua-mine")), checks.device_is_free,
         reasons.DEVICE_IN_USE, (str(NIC), "web (defined)", "did not put there")),
     Row("claimed by another assignment", with_records(GOOD, {OTHER_UID: replace(OTHER, address=NIC)}),

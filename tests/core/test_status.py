@@ -12,7 +12,7 @@ from hostdev_operator.core.assignment_status import Outcome
 from hostdev_operator.core.assignment_status import assignment_status as status_of
 from hostdev_operator.core.checks import Refusal
 from hostdev_operator.core.conditions import find
-from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Role, Use
+from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Role, Saved, Use
 from hostdev_operator.core.published import record_from_status, record_status, seen_before
 from hostdev_operator.core.settings import Settings
 from hostdev_operator.core.slots import Slots
@@ -51,6 +51,21 @@ def with_live(host: Observation) -> Observation:
             assigned(), FINE,
             "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff Ready=Assigned",
             id="off",
+        ),
+        pytest.param(
+            with_guest(assigned(), WEB, saved=Saved()), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=GuestSaved Ready=Assigned",
+            id="saved without it",
+        ),
+        pytest.param(
+            with_guest(assigned(), WEB, saved=Saved(known=False)), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=GuestSaved Ready=Assigned",
+            id="saved, and its image cannot be read",
+        ),
+        pytest.param(
+            with_guest(assigned(), WEB, saved=Saved((Hostdev(NIC, intent().alias),))), FINE,
+            "Planned=ChecksPassed GroupReady=Claimed Configured=InPersistentXML !Attached=GuestShutOff Ready=Assigned",
+            id="saved with it",
         ),
         pytest.param(
             running(assigned()), FINE,

@@ -276,6 +276,13 @@ def guest_running(engine: Engine) -> str:
     return run(engine, deleting=True)
 
 
+def guest_saved(engine: Engine) -> str:
+    engine.run(assignment())
+    engine.host.start(WEB)
+    engine.host.save(WEB)
+    return run(engine, deleting=True)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "InvalidSource": invalid_source,
     "NamespaceNotAllowed": namespace_not_allowed,
@@ -329,6 +336,7 @@ SCENARIOS: dict[str, Scenario] = {
     "Drifted": drifted,
     "DriftsAgain": drifts_again,
     "GuestRunning": guest_running,
+    "GuestSaved": guest_saved,
     **NIC_SCENARIOS,
     **POOL_SCENARIOS,
 }
@@ -348,8 +356,8 @@ def test_each_reason_is_made_to_happen(name: str) -> None:
 
 #: What a call that fails so leaves behind: nothing, or a claim that is finished later.
 UNFINISHED = {
-    "HostUsing", "Drifted", "DriftsAgain", "GuestRunning", "UnplugPending", "UnplugRejected", "DeviceInUse",
-    "GroupInUse",
+    "HostUsing", "Drifted", "DriftsAgain", "GuestRunning", "GuestSaved", "UnplugPending", "UnplugRejected",
+    "DeviceInUse", "GroupInUse",
     "IdentityChanged", "DetachBlocked", "ReattachBlocked", "BindFailed", "HostChanged", "NetworkPending",
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import libvirt
@@ -65,16 +65,19 @@ class LibvirtHypervisor:
         """Every domain; one that vanishes meanwhile is left out.
 
         A call takes as long as a round trip to libvirtd, so no more are made than one for each XML: what runs is told
-        by the list (a domain's id), and what is persistent by a second list: whatever does not run, is.
+        by the list (a domain's id), what is persistent by a second list (whatever does not run, is), and what has a
+        managed save image by a third one.
         """
 
         def read(connection: Any) -> tuple[GuestXml, ...]:
             domains = connection.listAllDomains(0)
+            images = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+            saved = {domain.UUIDString() for domain in images}
             transient = set[str]()
             if any(domain.ID() >= 0 for domain in domains):
                 without_definition = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
                 transient = {domain.UUIDString() for domain in without_definition}
-            found = (_read_domain(domain, domain.UUIDString() not in transient) for domain in domains)
+            found = [_read_domain(d, transient, saved) for d in domains]
             return tuple(xml for xml in found if xml is not None)
 
         return self._call("reading the guests", read)
@@ -351,19 +354,30 @@ def _unless_off(work: Callable[..., T], domain: Any, *arguments: object) -> T | 
     return found if found is None or domain.isActive() else None
 
 
+def _image(domain: Any) -> str | None:
+    """The XML in the managed save image; empty if it cannot be read, None if it is gone by now."""
+    try:
+        return str(domain.managedSaveGetXMLDesc(0))
+    except libvirt.libvirtError:
+        return "" if domain.hasManagedSaveImage(0) else None
+
+
 def _is_starting(state: int, reason: int) -> bool:
     paused, starting = (state, reason), (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
     return paused == starting or bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
 
 
-def _read_domain(domain: Any, persistent: bool) -> GuestXml | None:  # noqa: FBT001
+def _read_domain(domain: Any, transient: Collection[str], saved: Collection[str]) -> GuestXml | None:
+    uuid = domain.UUIDString()
+
     def read() -> GuestXml | None:
         live = _xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE) if domain.ID() >= 0 else None
         if live is not None and not _RUNNING.match(live):  # it was shut off since the list was made
             live = None
-        config = _config(domain) if persistent else None
+        config = _config(domain) if uuid not in transient else None
         if live is None and config is None:
             return None
-        return GuestXml(uuid=domain.UUIDString(), name=domain.name(), live=live, config=config)
+        image = _image(domain) if live is None and uuid in saved else None
+        return GuestXml(uuid=uuid, name=domain.name(), live=live, config=config, saved=image)
 
     return unless_gone(read)

@@ -180,6 +180,9 @@ class GuestEntry(Model):
     uuid: Uuid = Field(description="UUID.")
     active: bool = Field(description="Whether it runs.")
     persistent: bool = Field(description="Whether it has a persistent definition.")
+    saved: bool | None = Field(
+        default=None, description="true: it has a managed save image, which its next start resumes; else absent."
+    )
     devices: Annotated[tuple[GuestDevice, ...], Field(max_length=1024)] = Field(
         default=(), description="Host PCI devices that it has or will have."
     )

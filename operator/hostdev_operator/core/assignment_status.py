@@ -20,12 +20,13 @@ from .adoption_status import group_left
 from .checks import Case, Refusal, is_overridden, lacking_slots, to_be_plugged
 from .conditions import ACCEPTED, ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
 from .intent import ALIAS_PREFIX, LIVE, NEXT_BOOT, Intent, Seen, Wish
-from .model import Guest, Nic, Observation, PciDevice, Role
+from .model import Guest, Nic, Observation, PciDevice, Role, Saved
 from .nic import of_vf, words
 from .plan import differs, nic_of, not_held, our_hostdevs
 from .published import record_status, seen_status
 from .reasons import Retry
 from .record import Record
+from .saved_reasons import GUEST_SAVED
 from .source import last_seen
 
 #: The reason of a condition that nobody worked on, since a check refused: the refusal itself is said once, by Planned.
@@ -101,6 +102,12 @@ class View(ABC):
     @abstractmethod
     def cannot_start(self) -> Refusal | None:
         """Why the guest's next start will fail, as things are; None if nothing speaks against it."""
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the guest's managed save image has it."""
+        saved = self.guest.saved if self.guest else None
+        return saved is not None and saved.has(self.alias, None)
 
     @property
     def must_be_live(self) -> bool:
@@ -331,8 +338,20 @@ def _attached_off(view: View, guest: Guest) -> Condition:
     if fails:
         text = f"guest {guest.name} is shut off, and its next start will fail: {fails.message}"
         return condition(ATTACHED, False, fails.reason, text)
-    text = f"guest {guest.name} is shut off; it gets {view.name} at its next start"
+    if guest.saved and not view.is_saved:
+        return condition(ATTACHED, False, GUEST_SAVED, _resumed_without(view, guest, guest.saved))
+    saved = "saved with it" if guest.saved else "shut off"
+    text = f"guest {guest.name} is {saved}; it gets {view.name} at its next start"
     return condition(ATTACHED, False, "GuestShutOff", text)
+
+
+def _resumed_without(view: View, guest: Guest, saved: Saved) -> str:
+    what = f"as it was, without {view.name}" if saved.known else f"as it was; whether with {view.name} cannot be read"
+    then = " plugged in, if it can be," if view.wish.attach != NEXT_BOOT else ""
+    return (
+        f"guest {guest.name} is saved: its next start resumes it {what}, which is{then} else there when it is shut down"
+        f" and started again; or drop what it had in memory: virsh managedsave-remove {guest.name}"
+    )
 
 
 def ready(view: View, wanted: tuple[Condition, ...], reason: str, done: str) -> Condition:

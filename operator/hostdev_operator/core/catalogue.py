@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import preparation_reasons  # noqa: F401 - its rows
+from . import preparation_reasons, saved_reasons  # noqa: F401 - their rows
 from .reasons import CATALOGUE, TOPICS, Reason
 
 _CONDITIONS = """# Conditions and reasons
@@ -35,6 +35,8 @@ needs Attached only with `attach: Live`, and only while the guest runs:
 |---|---|---|
 | GuestShutOff | it is off; no fault | its next start |
 | PendingGuestRestart | it has run since before the device was in its persistent XML; no fault | shut it off, start it |
+| [GuestSaved](troubleshooting.md#guestsaved) | it is saved, and will be resumed without it | being plugged in \
+then, or its next boot |
 | [NoGuestPCISlot](troubleshooting.md#noguestpcislot) | hot plug finds no slot for it | shut it off, start it |
 | another one of the catalogue | the guest is gone, or plugging failed (`attach` Auto or Live) | see there |
 
@@ -133,7 +135,10 @@ In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME
 def conditions() -> str:
     """docs/conditions.md."""
     rows = (
-        f"| [{r.name}](troubleshooting.md#{r.name.lower()}) | {r.meaning} | {r.retry} |\n" for r in CATALOGUE.values()
+        f"| [{r.name}](troubleshooting.md#{r.name.lower()}) | {r.meaning} | {r.retry} |\n"
+        for topic in TOPICS
+        for r in CATALOGUE.values()
+        if r.topic == topic
     )
     return _CONDITIONS + "".join(rows)
 

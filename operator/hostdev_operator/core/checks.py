@@ -398,9 +398,9 @@ def _foreign_records(case: Case) -> list[Record]:
 
 
 def _is_ours(guest: Guest, intent: Intent) -> bool:
-    mine = [h for h in (*guest.config, *guest.live) if h.address == intent.address]
+    mine = [h for h in guest.hostdevs if h.address == intent.address]
     return all(h.alias == intent.alias for h in mine)
 
 
 def _name(guest: Guest) -> str:
-    return f"{guest.name} ({'running' if guest.active else 'defined'})"
+    return f"{guest.name} ({'running' if guest.active else 'saved' if guest.saved else 'defined'})"

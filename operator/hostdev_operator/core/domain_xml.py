@@ -10,7 +10,7 @@ from lxml import etree
 
 from .actions import HostdevXml, InterfaceXml
 from .guest_slots import free_slots
-from .model import Guest, Hostdev
+from .model import Guest, Hostdev, Saved
 from .nic_xml import network_interface, nics, vf_interface, with_networks
 from .pci import PciAddress
 from .pci_xml import Element, address_attributes, read_address
@@ -23,12 +23,16 @@ _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=Fals
 
 @dataclass(frozen=True)
 class GuestXml:
-    """What libvirt says of one domain; ``live`` is None while it does not run, ``config`` if it is transient."""
+    """What libvirt says of one domain; ``live`` is None while it does not run, ``config`` if it is transient.
+
+    ``saved`` is the XML in its managed save image: None if it has none, empty if the image cannot be read.
+    """
 
     uuid: str
     name: str
     live: str | None
     config: str | None
+    saved: str | None = None
 
 
 def parse(text: str) -> Element:
@@ -123,7 +127,15 @@ def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
         memory=max((_kib(d, "memory") or 0 for d in both), default=0),
         hard_limit=min((limit for d in both if (limit := _kib(d, "memtune/hard_limit")) is not None), default=None),
         slots=free_slots(live) if live is not None else Slots(),
+        saved=_saved(xml.saved),
     )
+
+
+def _saved(text: str | None) -> Saved | None:
+    if not text:
+        return None if text is None else Saved(known=False)
+    domain = parse(text)
+    return Saved(hostdevs(domain), nics(domain))
 
 
 def _kib(domain: Element, path: str) -> int | None:

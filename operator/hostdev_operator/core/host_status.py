@@ -205,12 +205,14 @@ def _sriov(device: PciDevice) -> SriovStatus | None:
 def _guest(guest: Guest) -> GuestEntry:
     live = {h.address for h in guest.live}
     config = {h.address for h in guest.config}
+    saved = {h.address for h in guest.saved.hostdevs} if guest.saved else set()
     return GuestEntry(
         name=guest.name,
         uuid=guest.uuid,
         active=guest.active,
         persistent=guest.persistent,
+        saved=True if guest.saved else None,
         devices=tuple(
-            GuestDevice(address=str(a), live=a in live, persistent=a in config) for a in sorted(live | config)
+            GuestDevice(address=str(a), live=a in live, persistent=a in config) for a in sorted(live | saved | config)
         ),
     )

@@ -126,11 +126,29 @@ class Nic:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What a managed save image has: the next start resumes it, whatever the persistent XML says by then.
+
+    ``known`` is False if it cannot be read.
+    """
+
+    hostdevs: tuple[Hostdev, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    known: bool = True
+
+    def has(self, alias: str | None, address: PciAddress | None) -> bool:
+        """Whether the device or NIC with this alias, or at this address of the host, is in it."""
+        aliases = {h.alias for h in self.hostdevs} | {n.alias for n in self.nics}
+        return (alias is not None and alias in aliases) or any(h.address == address for h in self.hostdevs)
+
+
+@dataclass(frozen=True)
 class Guest:
     """One libvirt domain. ``live`` is empty while it does not run, ``config`` if it is transient.
 
     ``nics`` are of its persistent definition, ``live_nics`` of its running one. ``run`` is libvirt's id of this run,
     which changes with each start; ``slots`` are free for hot plug. ``memory`` and ``hard_limit`` (memtune) are in KiB.
+    ``saved``: it is off and has a managed save image.
     """
 
     uuid: str
@@ -148,10 +166,16 @@ class Guest:
     interfaces: frozenset[str] = frozenset()
     memory: int = 0
     hard_limit: int | None = None
+    saved: Saved | None = None
+
+    @property
+    def hostdevs(self) -> tuple[Hostdev, ...]:
+        """All that it has, or will have: running, saved and defined."""
+        return (*self.live, *(self.saved.hostdevs if self.saved else ()), *self.config)
 
     def uses(self, address: PciAddress) -> bool:
-        """Whether the running guest or its definition has the device."""
-        return any(h.address == address for h in (*self.live, *self.config))
+        """Whether the running guest, its saved state or its definition has the device."""
+        return any(h.address == address for h in self.hostdevs)
 
 
 @dataclass(frozen=True)
@@ -256,12 +280,12 @@ class Observation:
     def _holders(self) -> Mapping[PciAddress, tuple[Guest, ...]]:
         found: dict[PciAddress, list[Guest]] = {}
         for guest in self.guests:
-            for address in {h.address for h in (*guest.live, *guest.config)}:
+            for address in {h.address for h in guest.hostdevs}:
                 found.setdefault(address, []).append(guest)
         return {address: tuple(guests) for address, guests in found.items()}
 
     def holders(self, address: PciAddress) -> tuple[Guest, ...]:
-        """The guests, running or defined, that have the device in their XML."""
+        """The guests, running, saved or defined, that have the device in their XML."""
         return self._holders.get(address, ())
 
     @cached_property

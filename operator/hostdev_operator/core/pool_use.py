@@ -44,7 +44,9 @@ def users(vf: PciDevice, host: Observation) -> tuple[User, ...]:
 
 def _guest(guest: Guest, address: PciAddress) -> User:
     live = any(h.address == address for h in guest.live)
-    return User(f"guest {guest.name}", "runs with it" if live else "has it in its persistent XML", guest)
+    saved = guest.saved is not None and guest.saved.has(None, address)
+    how = "runs with it" if live else "is saved with it" if saved else "has it in its persistent XML"
+    return User(f"guest {guest.name}", how, guest)
 
 
 def has_from(guest: Guest, address: PciAddress, network: Network) -> bool:

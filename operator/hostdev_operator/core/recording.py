@@ -18,7 +18,8 @@ from .sriov import VfConfig
 
 FORMAT = 1
 HEAD, LIBVIRT, NETLINK, STATE = "recording.json", "libvirt.json", "netlink.json", "state"
-_FORMS = ("live", "config")
+#: Files of each guest and network; a recording from before there was one has none of it.
+_FORMS = {"guests": ("live", "config", "saved"), "networks": ("live", "config")}
 
 
 class RecordingError(Exception):
@@ -83,7 +84,7 @@ def libvirt_tree(said: LibvirtAnswers) -> dict[str, Entry]:
         "trouble": said.trouble,
         "guests": {uuid: {"name": guest.name} for uuid, guest in guests.items()},
         "networks": {
-            uuid: {key: value for key, value in asdict(network).items() if key not in {"uuid", *_FORMS}}
+            uuid: {key: value for key, value in asdict(network).items() if key not in {"uuid", *_FORMS["networks"]}}
             for uuid, network in networks.items()
         },
         "storagePools": len(pools) if pools is not None else None,
@@ -94,7 +95,8 @@ def libvirt_tree(said: LibvirtAnswers) -> dict[str, Entry]:
     both: tuple[tuple[str, Mapping[str, GuestXml | NetworkXml]], ...] = (("guests", guests), ("networks", networks))
     for kind, found in both:
         for uuid, xml in found.items():
-            for form, text in (("live", xml.live), ("config", xml.config)):
+            for form in _FORMS[kind]:
+                text: str | None = getattr(xml, form)
                 if text is not None:
                     made[f"libvirt/{kind}/{uuid}.{form}.xml"] = text.encode()
     for number, text in enumerate(pools or ()):
@@ -107,8 +109,8 @@ def libvirt_answers(read: Callable[[str], str | None]) -> LibvirtAnswers:
     try:
         index: dict[str, Any] = json.loads(read(LIBVIRT) or "")
         forms: dict[tuple[str, str], dict[str, Any]] = {
-            (kind, uuid): {form: read(f"libvirt/{kind}/{uuid}.{form}.xml") for form in _FORMS}
-            for kind in ("guests", "networks")
+            (kind, uuid): {form: read(f"libvirt/{kind}/{uuid}.{form}.xml") for form in forms_of}
+            for kind, forms_of in _FORMS.items()
             for uuid in index[kind]
         }
         count = index["storagePools"]

@@ -22,6 +22,7 @@ from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
 from .plan import Plan, our_hostdevs
 from .record import Member, Record
+from .saved_reasons import GUEST_SAVED
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,8 @@ def _still_held(
                 )
             if refusal := _would_split(hostdev, guest, host):
                 return refusal
+        if refusal := _is_saved(guest, uid, record, adopted):
+            return refusal
         if not live and _pool_nics(guest, guest.live_nics, uid, record, adopted):
             return Refusal(
                 reasons.GUEST_RUNNING,
@@ -215,6 +218,21 @@ def _still_held(
                     f" given back when the guest is shut off (virsh shutdown {guest.name})",
                 )
     return None
+
+
+def _is_saved(guest: Guest, uid: str, record: Record | None, adopted: AdoptedNic | None) -> Refusal | None:
+    saved = guest.saved
+    if saved is None:
+        return None
+    devices = [str(h.address) for h in our_hostdevs(guest, saved.hostdevs, uid, record)]
+    things = devices or ["a NIC of the assignment"] * bool(_pool_nics(guest, saved.nics, uid, record, adopted))
+    if not things:
+        return None
+    return Refusal(
+        GUEST_SAVED,
+        f"guest {guest.name} is saved with {', '.join(things)}: its next start would resume it so, whatever its XML"
+        f" says; start it and shut it down, or drop what it had in memory: virsh managedsave-remove {guest.name}",
+    )
 
 
 def _claimed(record: Record | None, host: Observation) -> frozenset[PciAddress]:
@@ -279,8 +297,9 @@ def release_inputs(wish: Wish, host: Observation) -> tuple[object, ...]:
 
 
 def _concerns(guest: Guest, wish: Wish, record: Record | None) -> bool:
-    nics = _pool_nics(guest, (*guest.nics, *guest.live_nics), wish.uid, record, AdoptedNic.of(wish))
-    return bool(nics or our_hostdevs(guest, (*guest.live, *guest.config), wish.uid, record))
+    saved = guest.saved.nics if guest.saved else ()
+    nics = _pool_nics(guest, (*guest.nics, *saved, *guest.live_nics), wish.uid, record, AdoptedNic.of(wish))
+    return bool(nics or our_hostdevs(guest, guest.hostdevs, wish.uid, record))
 
 
 def refused_unplug(guest: str, device: object) -> str:

@@ -36,6 +36,8 @@ class FakeGuest:
     name: str
     config: str | None
     live: str | None = None
+    #: The XML in its managed save image.
+    saved: str | None = None
     #: What managed devices were bound to when the guest was started.
     before: dict[PciAddress, str | None] = field(default_factory=dict)
     #: MAC and VLAN of its VFs from before it got them.
@@ -207,14 +209,18 @@ class FakeHost:
             del self.guests[uuid]
 
     def start(self, uuid: str) -> None:
-        """Virsh start: NICs of pools get VFs, managed devices go to vfio-pci; a failure is undone as a whole."""
+        """Virsh start: NICs of pools get VFs, managed devices go to vfio-pci; a failure is undone as a whole.
+
+        One that is saved is resumed with what its image has.
+        """
         guest = self.guests[uuid]
         if guest.config is None or guest.live is not None:
             raise HostError(reasons.LIBVIRT_ERROR, "domain is already running or has no definition")
-        tree = domain_xml.parse(guest.config)
+        tree = domain_xml.parse(guest.saved or guest.config)
         self._attach(guest, _devices(tree), _devices(tree))
         self.runs += 1
         tree.set("id", str(self.runs))
+        guest.saved = None
         guest.live = etree.tostring(tree, encoding="unicode")
 
     def _attach(self, guest: FakeGuest, new: Element, devices: Element) -> None:
@@ -301,6 +307,13 @@ class FakeHost:
         guest.live, guest.before, guest.configs = None, {}, {}
         if guest.config is None:
             del self.guests[uuid]
+
+    def save(self, uuid: str) -> None:
+        """Virsh managedsave. The real one refuses while the guest has a device that cannot be migrated, as most."""
+        guest = self.guests[uuid]
+        saved = guest.live
+        self.stop(uuid)
+        guest.saved = saved
 
     def reboot(self, *, unit: bool = True) -> None:
         """Power off and on. ``unit``: the host's boot unit makes VFs before libvirtd starts its networks."""

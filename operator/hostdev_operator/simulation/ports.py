@@ -48,7 +48,7 @@ class FakeHypervisor:
     def guests(self) -> tuple[GuestXml, ...]:
         self._reach("guests")
         with self._host.lock:
-            return tuple(GuestXml(g.uuid, g.name, g.live, g.config) for g in self._host.guests.values())
+            return tuple(GuestXml(g.uuid, g.name, g.live, g.config, g.saved) for g in self._host.guests.values())
 
     def networks(self) -> tuple[NetworkXml, ...]:
         self._reach("networks")

@@ -47,7 +47,7 @@ def simulated(recorded: Host) -> FakeHost:
     for pf in recorded.devices.pfs():
         host.sriov.pfs[pf.address] = _pf(pf, host)
     for xml in recorded.hypervisor.guests():
-        host.guests[xml.uuid] = _guest(FakeGuest(xml.uuid, xml.name, xml.config, xml.live), host)
+        host.guests[xml.uuid] = _guest(FakeGuest(xml.uuid, xml.name, xml.config, xml.live, xml.saved), host)
     for network in recorded.hypervisor.networks():
         host.networks.by_name[network.name] = _network(network, host)
     return host
