@@ -121,6 +121,7 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
     from .adapters.kernel_events import KernelEvents
     from .adapters.libvirt_connection import LibvirtConnection
     from .adapters.preparation import UnitFiles
+    from .adapters.start_gate import GateFiles
     from .ports import Host
     from .shell.agent import Senses
 
@@ -136,6 +137,7 @@ def _real_host(arguments: argparse.Namespace, host_changed: Callable[[], None]) 
         journal.pools,
         journal.approvals,
         UnitFiles(arguments.host_root, arguments.state_dir),
+        GateFiles(arguments.host_root, arguments.state_dir),
         SystemClock(),
         boundary_from_environment(),
     )

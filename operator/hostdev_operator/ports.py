@@ -6,7 +6,7 @@ the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -286,6 +286,25 @@ class HostPreparation(Protocol):
         """What the unit has left last; None if there is no unit."""
 
 
+class StartGate(Protocol):
+    """What libvirt's hook on this host reads (manifests/host/hostdev-guest-ready): which guests must not start yet.
+
+    HostError StateDirectoryFailed if that cannot be read or written.
+    """
+
+    def installed(self) -> bool:
+        """Whether there is a hook that looks."""
+
+    def close(self, uid: str, domain_uuid: str, owner: str, why: str) -> None:
+        """From now on the guest is not started, for this assignment's sake; durable. The same again costs nothing."""
+
+    def open(self, uid: str) -> None:
+        """This assignment stands in no guest's way; nothing to do if it does not."""
+
+    def keep(self, uids: Collection[str]) -> None:
+        """Now and then: what is closed stays so. Whatever is closed for other assignments than these, is opened."""
+
+
 class Clock(Protocol):
     """Time, for conditions."""
 
@@ -318,5 +337,6 @@ class Host:
     pool_records: PoolRecordStore
     approvals: ApprovalStore
     preparation: HostPreparation
+    gate: StartGate
     clock: Clock
     boundary: Callable[[str], None] = lambda _name: None

@@ -16,6 +16,7 @@ from hostdev_operator.shell.agent import Agent, Senses
 from hostdev_operator.shell.controller import Controller
 from hostdev_operator.simulation.ports import FakeDevices, FakeHypervisor
 from hostdev_operator.simulation.preparation import FakePreparation
+from hostdev_operator.simulation.start_gate import FakeGate
 from tests.chaos.parts import NO_BUSY_LOOP, Killed, has_run_away
 from tests.fakes.samples import NODE
 
@@ -131,6 +132,7 @@ class AgentProcess(Process):
             self.journal.pools,
             self.journal.approvals,
             FakePreparation(world.host),
+            FakeGate(world.host),
             world.clock,
             self._boundary,
         )

@@ -16,6 +16,7 @@ GOOD: Spec = {"domain": {"name": "guest"}, "source": {"pci": {"address": "0000:0
 
 RESERVATION: Spec = {"source": GOOD["source"], "nodeName": "n1"}
 FOR_GUESTS_ALONE: tuple[Spec, ...] = (
+    {"requireAtStart": True},
     {"attach": "Live"},
     {"attach": "NextBoot"},
     {"detach": "Live"},
@@ -120,8 +121,8 @@ def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
         {"domain": None},
     )
     for spec in specs:
-        change(plane, bound, spec, "of a bound assignment only attach, detach, network, adopt, releasePolicy, approval")
-    change(plane, bound, {"attach": "NextBoot", "detach": "Live"})
+        change(plane, bound, spec, "of a bound assignment only attach, detach, network, adopt, requireAtStart,")
+    change(plane, bound, {"attach": "NextBoot", "detach": "Live", "requireAtStart": True})
     found = plane.kubectl("get", "deviceassignments", "--field-selector=status.nodeName=n7", "-o", "name").stdout
     assert found.split() == ["deviceassignment.hostdev.dev/bound"]
     plane.kubectl("delete", *bound)

@@ -276,6 +276,10 @@ def guest_running(engine: Engine) -> str:
     return run(engine, deleting=True)
 
 
+def start_hook_missing(engine: Engine) -> str:
+    return run(engine, requireAtStart=True)
+
+
 def guest_saved(engine: Engine) -> str:
     engine.run(assignment())
     engine.host.start(WEB)
@@ -336,6 +340,7 @@ SCENARIOS: dict[str, Scenario] = {
     "Drifted": drifted,
     "DriftsAgain": drifts_again,
     "GuestRunning": guest_running,
+    "StartHookMissing": start_hook_missing,
     "GuestSaved": guest_saved,
     **NIC_SCENARIOS,
     **POOL_SCENARIOS,
@@ -357,7 +362,7 @@ def test_each_reason_is_made_to_happen(name: str) -> None:
 #: What a call that fails so leaves behind: nothing, or a claim that is finished later.
 UNFINISHED = {
     "HostUsing", "Drifted", "DriftsAgain", "GuestRunning", "GuestSaved", "UnplugPending", "UnplugRejected",
-    "DeviceInUse", "GroupInUse",
+    "DeviceInUse", "GroupInUse", "StartHookMissing",
     "IdentityChanged", "DetachBlocked", "ReattachBlocked", "BindFailed", "HostChanged", "NetworkPending",
 }  # fmt: skip
 

@@ -71,11 +71,16 @@ def main(root: Path, state_dir: Path) -> None:
     from hostdev_operator.adapters.kernel import Kernel
     from hostdev_operator.adapters.libvirt_connection import LibvirtConnection
     from hostdev_operator.adapters.preparation import UnitFiles
+    from hostdev_operator.adapters.start_gate import GateFiles
 
     journal = Journal(state_dir)
     libvirt = LibvirtHypervisor(LibvirtConnection("qemu:///system", lambda: None))
     stores = (journal.assignments, journal.pools, journal.approvals)
-    print(snapshot(Host(libvirt, Kernel(root), *stores, UnitFiles(root, state_dir), SystemClock())))
+    print(
+        snapshot(
+            Host(libvirt, Kernel(root), *stores, UnitFiles(root, state_dir), GateFiles(root, state_dir), SystemClock())
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ class Records(Generic[R]):
         """Remove the file and fsync the folder."""
         path = self._path(uid)
         try:
-            path.unlink(missing_ok=True)
-            _sync(self.folder)
+            remove_durably(path)
         except OSError as error:
             raise HostError(
                 reasons.STATE_DIRECTORY_FAILED, f"the record of {uid} could not be removed: {error}"
@@ -205,6 +204,12 @@ def replace_durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    _sync(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """When this returns, no power cut brings it back; nothing to do if it is not there."""
+    path.unlink(missing_ok=True)
     _sync(path.parent)
 
 

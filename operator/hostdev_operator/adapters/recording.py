@@ -42,6 +42,7 @@ from .journal import Journal, ReadOnlyRecords
 from .kernel import Kernel
 from .netlink import Netlink
 from .preparation import UnitFiles
+from .start_gate import GateFiles
 
 _WHY = "this is a recording of a host: it can be looked at, and not changed"
 
@@ -87,6 +88,7 @@ def _ports(root: Path) -> Host:
         pool_records=ReadOnlyRecords(journal.pools, _WHY),
         approvals=ReadOnlyRecords(journal.approvals, _WHY),
         preparation=UnitFiles(root, root / STATE),
+        gate=GateFiles(root, root / STATE),
         clock=SystemClock(),
     )
 

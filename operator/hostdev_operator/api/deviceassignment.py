@@ -115,6 +115,14 @@ class DeviceAssignmentSpec(Model):
         " later; attach has no effect. What is not there, or is not as spec says, is refused. Set to false later, an"
         " assignment of a device is carried out like any other.",
     )
+    require_at_start: bool = Field(
+        default=False,
+        description="true: libvirt does not start the guest while it would come up without the device, as asked: the"
+        " conditions Planned, GroupReady and Configured must be True, and a guest that is off must get it at its next"
+        " start (Attached: GuestShutOff). false: it starts, with the device or without. Needs the hook"
+        " hostdev-guest-ready on the node (docs/host.md). An agent that is gone holds nothing up for longer than 15"
+        " minutes. Can be changed at any time.",
+    )
     release_policy: ReleasePolicy = Field(
         default="Return",
         description="What deleting the object does. Return: the guest loses the device, and the host gets it back."
@@ -343,8 +351,8 @@ class DeviceAssignment(Model):
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach, detach, network, adopt, releasePolicy, approval, approvedPlan"
-                " and driftPolicy can be changed: delete it and make a new one",
+                "of a bound assignment only attach, detach, network, adopt, requireAtStart, releasePolicy, approval,"
+                " approvedPlan and driftPolicy can be changed: delete it and make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"
@@ -363,8 +371,9 @@ class DeviceAssignment(Model):
             ),
             (
                 "has(self.spec.domain) || (self.spec.attach == 'Auto' && self.spec.detach == 'WhenOff'"
-                " && !has(self.spec.driver) && !has(self.spec.network))",
-                "attach, detach, driver and network are about a guest: a reservation (no spec.domain) has none",
+                " && !has(self.spec.driver) && !has(self.spec.network) && !self.spec.requireAtStart)",
+                "attach, detach, driver, network and requireAtStart are about a guest: a reservation (no spec.domain)"
+                " has none",
             ),
             (
                 "has(self.spec.domain) || self.spec.groupPolicy != 'AssignAll'",

@@ -62,6 +62,7 @@ def looked_at(arguments: argparse.Namespace, why: str, connection: LibvirtConnec
     from ..adapters.journal import Journal, ReadOnlyRecords
     from ..adapters.kernel import Kernel
     from ..adapters.preparation import UnitFiles
+    from ..adapters.start_gate import GateFiles
     from ..ports import Host
 
     journal = Journal(arguments.state_dir)
@@ -72,5 +73,6 @@ def looked_at(arguments: argparse.Namespace, why: str, connection: LibvirtConnec
         ReadOnlyRecords(journal.pools, why),
         ReadOnlyRecords(journal.approvals, why),
         UnitFiles(arguments.host_root, arguments.state_dir),
+        GateFiles(arguments.host_root, arguments.state_dir),
         SystemClock(),
     )

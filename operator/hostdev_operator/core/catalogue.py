@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import preparation_reasons, saved_reasons  # noqa: F401 - their rows
+from . import preparation_reasons, saved_reasons, start_reasons  # noqa: F401 - their rows
 from .reasons import CATALOGUE, TOPICS, Reason
 
 _CONDITIONS = """# Conditions and reasons
@@ -104,8 +104,8 @@ Generated from operator/hostdev_operator/core by `make crds`; do not edit.
    the logs of the controller and of the node's agent.
 
 When you have mended a cause, it is tried again as the reason's entry says. Of an assignment that is bound to a node
-only `attach`, `detach`, `network`, `adopt`, `releasePolicy`, `approval` and `approvedPlan` of spec can be changed: for
-anything else delete it and make a new one.
+only `attach`, `detach`, `network`, `adopt`, `requireAtStart`, `releasePolicy`, `approval` and `approvedPlan` of spec
+can be changed: for anything else delete it and make a new one.
 
 In the commands below ADDRESS is a PCI address (0000:01:00.0), NODE a node, NAME a guest or an assignment. `virsh`,
 `lspci`, `dmesg`, `modprobe` and the like are for a root shell on the node.

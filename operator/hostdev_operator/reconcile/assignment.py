@@ -35,6 +35,7 @@ from .locks import NamedLocks
 from .looker import Looker
 from .orphans import OrphanReleaser
 from .release import UNANSWERED, Releaser, as_rejected, asks_the_guest, log_plan, plan_of_release
+from .start_gate import GuestStarts
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class AssignmentReconciler:
         self._orphans = OrphanReleaser(looker, self._releaser, host.clock.monotonic)
         self._locks = ClaimLocks(host, locks or NamedLocks())
         self._failures = FailureMemory(host.clock.monotonic)
+        self._starts = GuestStarts(host)
         self._released: set[str] = set()
         self._approvals = Approvals(host.approvals)
         self._corrections = Corrections(host.clock.monotonic)
@@ -84,6 +86,9 @@ class AssignmentReconciler:
         """One run for one assignment. Never raises HostError: what went wrong is in the result."""
         if obj.deleting and obj.uid in self._released:
             return Result(DeviceAssignmentStatus(), released=True)
+        return self._starts.judge(obj, self._run(obj))
+
+    def _run(self, obj: Assignment) -> Result:
         try:
             wish = obj.wish_for_release() if obj.deleting else obj.wish()
         except ValueError as error:
@@ -92,6 +97,7 @@ class AssignmentReconciler:
             try:
                 with self._locks.hold(wish):
                     self.take_up_record(obj)
+                    self._starts.take_up(obj)
                     return self._release(obj, wish) if obj.deleting else self._assign(obj, wish)
             except ElsewhereError:
                 continue
@@ -213,6 +219,7 @@ class AssignmentReconciler:
     def _withdraw(self, wish: Wish, host: Observation, plan: Plan) -> Observation:
         """What the guest's XML says means something else by now: its next start must not take that."""
         log_plan(wish.owner, "withdraw", plan)
+        self._starts.begin(wish)
         self._withdrawn.add(wish.uid)
         apply(plan, self._host, "withdraw")
         return self._looker.after(host, plan.actions)
@@ -220,6 +227,7 @@ class AssignmentReconciler:
     def _carry_out(self, obj: Assignment, wish: Wish, attempt: _Attempt) -> Result:
         kind, intent, host, plan = kind_of(wish), attempt.intent, attempt.before, attempt.plan
         log_plan(wish.owner, "assign", plan)
+        self._starts.begin(wish)
         may_fail = PLUGS if intent.attach == AUTO else ()
         try:
             not_plugged = apply(plan, self._host, "assign", may_fail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _START_SECONDS = 10.0
 _GLANCE_SECONDS = 4.0
 _GLANCES = 7
 _LIBVIRT_RETRY_SECONDS = 2.0
+#: What libvirt's hook reads must not grow old (core/start_gate.py).
+_GATE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Agent:
         self._node = node
         self._cluster = cluster
         self._senses = senses
+        self._gate = host.gate
         self._version = 0  # of the host, as far as it is known to have changed
         self._objects = 0  # the same of what is asked for
         self._listed = False
@@ -189,6 +193,16 @@ class Agent:
             if self._looker.differed() or trouble != before:
                 self.host_changed()
 
+    async def keep_gates(self) -> None:
+        """What holds guests' starts up stays so as long as this agent runs, and no longer than their assignments."""
+        trouble = None
+        while True:
+            await asyncio.sleep(_GATE_SECONDS)
+            if self._listed:
+                bound = frozenset(self.assignments.objects)
+                keep = functools.partial(self._gate.keep, bound)
+                trouble = await asyncio.to_thread(_trouble, "telling libvirt's hook", keep, trouble)
+
     def _glance(self) -> bool:
         """What cannot be told now, the next look at everything will tell."""
         try:
@@ -260,6 +274,7 @@ async def run_agent(agent: Agent, node: str, *pages: Pages) -> None:
         agent.answer_events,
         agent.watch_libvirt,
         agent.look_around,
+        agent.keep_gates,
         agent.host.run,
         pages=pages,
     )

@@ -103,6 +103,9 @@ class FakeHost:
         self.boot_facts = BootFacts(vendor="GenuineIntel", table="DMAR", iommus=("dmar0",), words=("intel_iommu=on",))
         self.request: str | None = None
         self.unit: Callable[[str | None], str | None] | None = None
+        #: Whether libvirt's hook is installed, and what it reads: an assignment's UID -> the guest's UUID, and why.
+        self.start_hook = False
+        self.closed: dict[str, tuple[str, str]] = {}
         self.calls: list[str] = []
         self.down = False
         #: Devices that vfio-pci does not bind: a detach ends without any driver, and libvirt calls it success.
@@ -123,7 +126,7 @@ class FakeHost:
     def state(self) -> object:
         """Everything that an assignment or a pool could change, for comparing two moments."""
         configs = {uuid: guest.config for uuid, guest in self.guests.items()}
-        records = dict(self.records), dict(self.pool_records)
+        records = dict(self.records), dict(self.pool_records), dict(self.closed)
         return self.drivers(), configs, records, self.sriov.state(), self.networks.state()
 
     def outside(self) -> Outside:
@@ -133,7 +136,7 @@ class FakeHost:
 
     def changes(self) -> list[str]:
         """The calls that have changed something outside of it."""
-        ours = ("save ", "drop ", "pool_save ", "pool_drop ")
+        ours = ("save ", "drop ", "pool_save ", "pool_drop ", "gate_")
         return [call for call in self.calls if not call.startswith(ours)]
 
     def use(self, address: PciAddress, what: str) -> None:
@@ -216,12 +219,18 @@ class FakeHost:
         guest = self.guests[uuid]
         if guest.config is None or guest.live is not None:
             raise HostError(reasons.LIBVIRT_ERROR, "domain is already running or has no definition")
+        self._ask_hook(uuid)
         tree = domain_xml.parse(guest.saved or guest.config)
         self._attach(guest, _devices(tree), _devices(tree))
         self.runs += 1
         tree.set("id", str(self.runs))
         guest.saved = None
         guest.live = etree.tostring(tree, encoding="unicode")
+
+    def _ask_hook(self, uuid: str) -> None:
+        why = next((why for guest, why in self.closed.values() if guest == uuid), None)
+        if self.start_hook and why:
+            raise HostError(reasons.LIBVIRT_ERROR, f"Hook script execution failed: {why}")
 
     def _attach(self, guest: FakeGuest, new: Element, devices: Element) -> None:
         """Make what stands in ``new`` ready, all of it or nothing; ``devices`` is where it belongs."""

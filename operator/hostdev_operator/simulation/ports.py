@@ -31,6 +31,7 @@ from ..core.sriov import Pf, VfConfig
 from ..ports import Clock, Host
 from .host import FakeGuest, FakeHost, insert, without, without_nic
 from .preparation import FakePreparation
+from .start_gate import FakeGate
 
 
 class FakeHypervisor:
@@ -393,6 +394,7 @@ def ports(host: FakeHost, clock: Clock | None = None, boundary: Callable[[str], 
         FakePoolRecords(host),
         FakeApprovals(host),
         FakePreparation(host),
+        FakeGate(host),
         clock or FakeClock(),
         boundary,
     )
