@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from .core.actions import (
+    AddController,
     AddHostdev,
     AddInterface,
     PlugHostdev,
     PlugInterface,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     UnplugHostdev,
@@ -87,6 +89,15 @@ class Hypervisor(Protocol):
 
     def remove_hostdev(self, action: RemoveHostdev) -> None:
         """detach-device --config; nothing to do if the device is not in there, or the guest is gone."""
+
+    def add_controller(self, action: AddController) -> None:
+        """attach-device --config of a PCI controller; nothing to do if it is in there.
+
+        HostError HostChanged if another one has its index.
+        """
+
+    def remove_controller(self, action: RemoveController) -> None:
+        """detach-device --config; nothing to do if that of its index is not ours, or the guest is gone."""
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """attach-device --live; nothing to do if the running guest has it."""

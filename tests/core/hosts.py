@@ -9,6 +9,7 @@ from typing import Any
 
 from hostdev_operator.core.actions import (
     Action,
+    AddController,
     AddHostdev,
     AddInterface,
     DetachDriver,
@@ -17,6 +18,7 @@ from hostdev_operator.core.actions import (
     InterfaceXml,
     PlugHostdev,
     PlugInterface,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     ReturnDriver,
@@ -30,6 +32,7 @@ from hostdev_operator.core.plan import Plan, plan_assign
 from hostdev_operator.core.pool_actions import ConfigureVf
 from hostdev_operator.core.record import Record
 from hostdev_operator.core.slots import Slots
+from hostdev_operator.core.topology import Bus
 from tests.fakes.samples import DB, LONER, MATE, NIC, WEB, device, intent, port
 
 PLATFORM = Platform(iommu=True, interrupt_remapping=True, unsafe_interrupts=False, vfio=True)
@@ -124,6 +127,15 @@ def _after(action: Action, host: Observation) -> Observation:  # noqa: C901, PLR
             return _without(host, uuid, live=False, address=address)
         case UnplugHostdev(uuid, address, _):
             return _without(host, uuid, live=True, address=address)
+        case AddController(uuid, new, alias):
+            topology = of(host, uuid).topology
+            assert all(b.index != new.index for b in topology.buses)
+            buses = (*topology.buses, Bus(new.index, new.model, alias=alias))
+            return with_guest(host, uuid, topology=replace(topology, buses=buses))
+        case RemoveController(uuid, gone, alias):
+            topology = of(host, uuid).topology
+            buses = tuple(b for b in topology.buses if (b.index, b.alias) != (gone.index, alias))
+            return with_guest(host, uuid, topology=replace(topology, buses=buses))
         case AddInterface(uuid, interface):
             return with_guest(host, uuid, nics=(*of(host, uuid).nics, _nic(interface)))
         case PlugInterface(uuid, interface):
@@ -135,7 +147,7 @@ def _after(action: Action, host: Observation) -> Observation:  # noqa: C901, PLR
 
 
 def _hostdev(xml: HostdevXml) -> Hostdev:
-    return Hostdev(xml.address, xml.alias, xml.managed)
+    return Hostdev(xml.address, xml.alias, xml.managed, guest_address=xml.guest_address)
 
 
 def _nics(xml: HostdevXml) -> tuple[Nic, ...]:

@@ -10,7 +10,7 @@ import pytest
 from hostdev_operator.core import checks, reasons
 from hostdev_operator.core.checks import CHECKS, STANDING, SUBJECTS, Case, Check, Refusal, first_refusal
 from hostdev_operator.core.identity import Identity
-from hostdev_operator.core.intent import ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent
+from hostdev_operator.core.intent import ASSIGN_ALL, REQUIRE_FREE, Intent
 from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation, Platform, Pool, Role, Saved, Use
 from hostdev_operator.core.pci import PciAddress
 from hostdev_operator.core.reasons import Reason
@@ -135,14 +135,12 @@ ROWS = (
         checks.guest_has_room, reasons.TOO_MANY_DEVICES, (str(NIC), "web has 1", "devicesPerGuest")),
     Row("the guest may not lock its memory", with_guest(GOOD, WEB, memory=65536, hard_limit=65535),
         checks.guest_has_room, reasons.MEMLOCK_EXCEEDED, (str(NIC), "65536 KiB", "65535 KiB", "memtune web")),
+    Row("with an IOMMU in the guest each device locks its memory", with_guest(
+        GOOD, WEB, memory=65536, hard_limit=2 * 65536 - 1, viommu=True, config=(Hostdev(LONER),)),
+        checks.guest_has_room, reasons.MEMLOCK_EXCEEDED, (str(NIC), "65536 KiB", "131071 KiB", "2 devices")),
     Row("there is room for one of two", replace(GOOD, settings=Settings(devices_per_guest=1)),
         checks.guest_has_room, reasons.TOO_MANY_DEVICES, (str(NIC), "web has 0", "(2 devices)"),
         intent(group_policy=ASSIGN_ALL)),
-    Row("the running guest has no slot", with_guest(GOOD, WEB, active=True, slots=Slots(True, 0, 0)),
-        checks.guest_has_a_slot, reasons.NO_GUEST_PCI_SLOT, (str(NIC), "web", "attach: Auto"), intent(attach=LIVE)),
-    Row("the running guest has one slot for two", with_guest(GOOD, WEB, active=True, slots=Slots(False, 0, 1)),
-        checks.guest_has_a_slot, reasons.NO_GUEST_PCI_SLOT, (str(NIC), "2 free", "1 there"),
-        intent(attach=LIVE, group_policy=ASSIGN_ALL)),
     Row("this guest's other assignment has it", assigned(uid=OTHER_UID), checks.device_is_free,
         reasons.DEVICE_IN_USE, (str(NIC), "web (defined)"), also=(checks.mates_are_free,)),
     Row("this guest's other assignment is about to get it", _about_to_get(NIC), checks.device_is_free,

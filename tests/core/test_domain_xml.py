@@ -14,6 +14,7 @@ from hostdev_operator.core.model import Guest, Hostdev
 from hostdev_operator.core.pci import PciAddress
 from tests.fakes.samples import NIC, WEB
 
+GUEST_ADDRESS = PciAddress(0, 6, 0, 0)
 HOSTDEV = """<hostdev mode='subsystem' type='pci' managed='yes'>
   <driver name='vfio'/>
   <source><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source>
@@ -31,7 +32,7 @@ def read(devices: str, networks: dict[str, frozenset[str]] | None = None, live: 
 
 
 def test_a_hostdev_is_read_with_alias_and_source_address() -> None:
-    assert read(HOSTDEV).config == (Hostdev(NIC, "ua-mine", managed=True, driver="vfio"),)
+    assert read(HOSTDEV).config == (Hostdev(NIC, "ua-mine", managed=True, driver="vfio", guest_address=GUEST_ADDRESS),)
 
 
 def test_decimal_numbers_are_decimal_and_0x_is_hexadecimal() -> None:

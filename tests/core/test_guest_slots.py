@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from hostdev_operator.core.guest_slots import CONVENTIONAL_SLOTS, free_slots
+from hostdev_operator.core.guest_slots import free_slots
 from hostdev_operator.core.slots import Slots
+from hostdev_operator.core.topology import CONVENTIONAL_SLOTS
 
 
 def at(bus: int, slot: int, function: int = 0) -> str:

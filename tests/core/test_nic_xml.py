@@ -42,7 +42,8 @@ def test_a_vf_is_a_nic_and_a_device() -> None:
     guest = read(VF)
     mac = "52:54:00:aa:00:01"
     assert guest.nics == (Nic("ua-vf", mac, vlan=42, address=NIC, guest_address=GUEST_ADDRESS),)
-    assert guest.config == (Hostdev(NIC, "ua-vf", managed=True, element="interface", driver="vfio"),)
+    hostdev = Hostdev(NIC, "ua-vf", managed=True, element="interface", driver="vfio", guest_address=GUEST_ADDRESS)
+    assert guest.config == (hostdev,)
     assert guest.live_nics == ()
 
 
@@ -137,7 +138,7 @@ def test_the_vf_that_is_written_is_read_again(
     text = hostdev_xml(HostdevXml(address, alias, managed, driver, nic=nic))
     guest = read(text)
     assert guest.nics == (Nic(alias, MAC, None, None, nic.vlan, nic.profile, address, nic.guest_address),)
-    assert guest.config == (Hostdev(address, alias, managed, "interface", driver),)
+    assert guest.config == (Hostdev(address, alias, managed, "interface", driver, nic.guest_address),)
     assert (domain_xml.parse(text).find("driver[@name='vfio']") is not None) is (driver is not None)
 
 

@@ -199,6 +199,24 @@ def no_guest_pci_slot(engine: Engine) -> str:
     return run(engine, attach="Live")
 
 
+#: A conventional bus 1, whose slot 3 is taken.
+_BRIDGE = (
+    "<controller type='pci' index='0' model='pci-root'/><controller type='pci' index='1' model='pci-bridge'/>"
+    "<sound model='es1370'><address type='pci' domain='0x0000' bus='0x01' slot='0x03' function='0x0'/></sound>"
+)
+
+
+def at_guest_address(address: str, *, live: bool = False) -> Scenario:
+    def scenario(engine: Engine) -> str:
+        engine.host.define(WEB, "web", _BRIDGE)
+        if live:
+            engine.host.start(WEB)
+        wanted = {"guestAddress": address, "multifunction": live or not address.endswith(".0")}
+        return run(engine, attach="Live" if live else "Auto", **wanted)
+
+    return scenario
+
+
 def unplugging(manner: str) -> Scenario:
     def scenario(engine: Engine) -> str:
         engine.host.start(WEB)
@@ -322,6 +340,9 @@ SCENARIOS: dict[str, Scenario] = {
     "NotDetached": not_detached,
     "TooManyDevices": too_many_devices,
     "NoGuestPCISlot": no_guest_pci_slot,
+    "GuestAddressInUse": at_guest_address("0000:01:03.0"),
+    "GuestAddressUnusable": at_guest_address("0000:01:04.1"),
+    "MultifunctionNeedsBoot": at_guest_address("0000:01:04.0", live=True),
     "UnplugPending": unplugging("is silent"),
     "UnplugRejected": unplugging("refuses"),
     "MemlockExceeded": plugging_says(reasons.MEMLOCK_EXCEEDED),

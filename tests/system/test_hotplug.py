@@ -24,8 +24,7 @@ def start(system: Stack, name: str, *, xml: str | None = None, refuse: bool = Fa
     return system.lab.run(f"pgrep -f 'guest={name},'").stdout
 
 
-@pytest.mark.mission("A1", "A5")
-@pytest.mark.mission("A4", part=True)
+@pytest.mark.mission("A1", "A4", "A5")
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 def test_plugged_in_and_out_of_a_running_guest(
     system: Stack, device: str, mate: str, machine: Literal["q35", "pc"]

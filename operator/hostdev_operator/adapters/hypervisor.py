@@ -11,12 +11,14 @@ import libvirt
 
 from ..core import domain_xml, reasons
 from ..core.actions import (
+    AddController,
     AddHostdev,
     AddInterface,
     HostdevXml,
     InterfaceXml,
     PlugHostdev,
     PlugInterface,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     UnplugHostdev,
@@ -183,6 +185,27 @@ class LibvirtHypervisor:
         what = f"adding {action.hostdev.address} to guest {action.domain_uuid}"
         self._call(what, _attach_to_config(action.domain_uuid, *_hostdev(action.hostdev)), CHANGE_SECONDS)
 
+    def add_controller(self, action: AddController) -> None:
+        """virDomainAttachDeviceFlags(CONFIG). Libvirt refuses an index that is taken."""
+        what = f"adding PCI controller {action.controller} to guest {action.domain_uuid}"
+        ours = _by_index(action.controller.index, action.alias)
+
+        def add(connection: Any) -> None:
+            domain = connection.lookupByUUIDString(action.domain_uuid)
+            config = _config(domain)
+            if ours(config) is None and _by_index(action.controller.index)(config) is not None:
+                raise HostError(reasons.HOST_CHANGED, f"{what}: it has one of that index by now")
+            if ours(config) is None:
+                _attach(domain, domain_xml.controller_xml(action), ours, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+        self._call(what, add, CHANGE_SECONDS)
+
+    def remove_controller(self, action: RemoveController) -> None:
+        """virDomainDetachDeviceFlags(CONFIG)."""
+        what = f"removing PCI controller {action.controller} from guest {action.domain_uuid}"
+        found = _by_index(action.controller.index, action.alias)
+        self._call(what, _detach_from_config(action.domain_uuid, found), CHANGE_SECONDS)
+
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """virDomainAttachDeviceFlags(LIVE). VFIO locks all of the guest's memory at the first device."""
         what = f"plugging {action.hostdev.address} into guest {action.domain_uuid}"
@@ -297,6 +320,10 @@ def _interface(interface: InterfaceXml) -> tuple[str, _Find]:
 
 def _by_address(address: PciAddress) -> _Find:
     return lambda xml: domain_xml.find_hostdev(xml, address)
+
+
+def _by_index(index: int, alias: str | None = None) -> _Find:
+    return lambda xml: domain_xml.find_controller(xml, index, alias)
 
 
 def _by_alias(alias: str | None, mac: str | None = None) -> _Find:

@@ -10,10 +10,12 @@ from typing import NoReturn
 
 from ..core import reasons
 from ..core.actions import (
+    AddController,
     AddHostdev,
     AddInterface,
     PlugHostdev,
     PlugInterface,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     UnplugHostdev,
@@ -200,6 +202,14 @@ class RecordedHypervisor:
         _refuse(action)
 
     def remove_hostdev(self, action: RemoveHostdev) -> None:
+        """Refused."""
+        _refuse(action)
+
+    def add_controller(self, action: AddController) -> None:
+        """Refused."""
+        _refuse(action)
+
+    def remove_controller(self, action: RemoveController) -> None:
         """Refused."""
         _refuse(action)
 

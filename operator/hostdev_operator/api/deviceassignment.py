@@ -18,6 +18,7 @@ from .common import (
     rules,
 )
 from .drift import DriftPolicy, GuestSettledStatus
+from .guest_topology import TOPOLOGY_KEPT, TOPOLOGY_RULES, GuestTopology
 from .network import NetworkSettings, NicStatus, VfConfigStatus
 from .plan import Approval, PlanHash, PlanStatus
 from .source import Source
@@ -56,7 +57,7 @@ class DriverSpec(Model):
     ] = Field(description="vfio is the only driver that exists; the old name kvm is refused.")
 
 
-class DeviceAssignmentSpec(Model):
+class DeviceAssignmentSpec(GuestTopology):
     """What should be: this device in that guest."""
 
     node_name: NodeName | None = Field(
@@ -350,9 +351,10 @@ class DeviceAssignment(Model):
                 " && has(self.spec.nodeName) == has(oldSelf.spec.nodeName)"
                 " && (!has(self.spec.nodeName) || self.spec.nodeName == oldSelf.spec.nodeName)"
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
-                " && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver))",
-                "of a bound assignment only attach, detach, network, adopt, requireAtStart, releasePolicy, approval,"
-                " approvedPlan and driftPolicy can be changed: delete it and make a new one",
+                f" && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver){TOPOLOGY_KEPT})",
+                "of a bound assignment only attach, detach, topology, spareHotplugPorts, network, adopt,"
+                " requireAtStart, releasePolicy, approval, approvedPlan and driftPolicy can be changed: delete it and"
+                " make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"
@@ -380,6 +382,7 @@ class DeviceAssignment(Model):
                 "groupPolicy AssignAll needs a guest: set spec.domain",
             ),
             *_POOL_RULES,
+            *TOPOLOGY_RULES,
         )
     )
 

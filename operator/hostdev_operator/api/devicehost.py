@@ -186,6 +186,10 @@ class GuestEntry(Model):
     devices: Annotated[tuple[GuestDevice, ...], Field(max_length=1024)] = Field(
         default=(), description="Host PCI devices that it has or will have."
     )
+    virtio_devices: int = Field(
+        default=0, description="How many virtio devices it has: for information, each takes a PCI slot."
+    )
+    scsi_disks: int = Field(default=0, description="How many SCSI disks it has: for information.")
 
 
 class OrphanEntry(Model):

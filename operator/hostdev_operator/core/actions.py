@@ -10,6 +10,7 @@ from .model import VFIO_DRIVER
 from .pci import PciAddress
 from .pool_actions import ConfigureVf
 from .record import Record
+from .topology import NewController
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,23 @@ class NicXml:
     """What an <interface> of ours says of the NIC.
 
     ``mac`` is lower case; ``vlan`` None: untagged, or as the network and its portgroup have it; ``profile``: port
-    profile of an 802.1Qbh switch; ``guest_address``: where the guest sees it, None: libvirt chooses.
+    profile of an 802.1Qbh switch; ``guest_address``: where the guest sees it, None: libvirt chooses;
+    ``multifunction``: it shares that slot.
     """
 
     mac: str
     vlan: int | None = None
     profile: str | None = None
     guest_address: PciAddress | None = None
+    multifunction: bool = False
 
 
 @dataclass(frozen=True)
 class HostdevXml:
     """A <hostdev> as we write it; with ``nic`` an <interface type='hostdev'>, which only VFs can be.
 
-    ``unassigned``: the guest holds the device without seeing it.
+    ``unassigned``: the guest holds the device without seeing it. ``guest_address``: where it sees it, None: libvirt
+    chooses; ``multifunction``: it shares that slot.
     """
 
     address: PciAddress
@@ -65,6 +69,8 @@ class HostdevXml:
     driver: str | None = None
     unassigned: bool = False
     nic: NicXml | None = None
+    guest_address: PciAddress | None = None
+    multifunction: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,36 @@ class InterfaceXml:
     alias: str
     nic: NicXml
     portgroup: str | None = None
+
+
+@dataclass(frozen=True)
+class AddController:
+    """Add a PCI controller to the guest's persistent XML (attach-device --config).
+
+    Nothing to do if it is there; HostError HostChanged if another one has its index by now.
+    """
+
+    domain_uuid: str
+    controller: NewController
+    alias: str
+
+    def __str__(self) -> str:
+        return f"add {self.controller} to the persistent XML of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
+class RemoveController:
+    """Remove a PCI controller of ours, which has no devices, from the guest's persistent XML (detach-device --config).
+
+    Nothing to do if the one of that index is not there, or is not ours any more.
+    """
+
+    domain_uuid: str
+    controller: NewController
+    alias: str
+
+    def __str__(self) -> str:
+        return f"remove {self.controller} from the persistent XML of guest {self.domain_uuid}"
 
 
 @dataclass(frozen=True)
@@ -222,6 +258,8 @@ Action = (
     WriteRecord
     | DetachDriver
     | ConfigureVf
+    | AddController
+    | RemoveController
     | PlugHostdev
     | AddHostdev
     | UnplugHostdev
@@ -260,6 +298,8 @@ def touched(actions: Iterable[Action]) -> frozenset[PciAddress]:
             case UnplugInterface():
                 found |= {action.address} if action.address else set()
             case PlugInterface() | AddInterface() | RemoveInterface() | DropRecord():
+                pass
+            case AddController() | RemoveController():
                 pass
             case _:
                 found.add(action.address)

@@ -17,7 +17,7 @@ from ..api.network import NicStatus
 from . import reasons
 from .actions import NicXml
 from .adoption_status import group_left
-from .checks import Case, Refusal, is_overridden, lacking_slots, to_be_plugged
+from .checks import Case, Refusal, is_overridden, to_be_plugged
 from .conditions import ACCEPTED, ATTACHED, CONFIGURED, GROUP_READY, PLANNED, READY, condition
 from .intent import ALIAS_PREFIX, LIVE, NEXT_BOOT, Intent, Seen, Wish
 from .model import Guest, Nic, Observation, PciDevice, Role, Saved
@@ -27,6 +27,7 @@ from .published import record_status, seen_status
 from .reasons import Retry
 from .record import Record
 from .saved_reasons import GUEST_SAVED
+from .slot_checks import cannot_plug
 from .source import last_seen
 
 #: The reason of a condition that nobody worked on, since a check refused: the refusal itself is said once, by Planned.
@@ -165,8 +166,7 @@ class _DeviceView(View):
         return other_nic(guest, of_vf(guest.live_nics, case.intent), wanted, wanted.vlan) if wanted else None
 
     def cannot_plug(self) -> Refusal | None:
-        lack = lacking_slots(self.case) if self.case else None
-        return Refusal(reasons.NO_GUEST_PCI_SLOT, lack) if lack else None
+        return cannot_plug(self.case) if self.case else None
 
     def cannot_start(self) -> Refusal | None:
         return None

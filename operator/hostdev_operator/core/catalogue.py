@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import preparation_reasons, saved_reasons, start_reasons  # noqa: F401 - their rows
+from . import preparation_reasons, saved_reasons, start_reasons, topology_reasons  # noqa: F401 - their rows
 from .reasons import CATALOGUE, TOPICS, Reason
 
 _CONDITIONS = """# Conditions and reasons
@@ -38,6 +38,7 @@ needs Attached only with `attach: Live`, and only while the guest runs:
 | [GuestSaved](troubleshooting.md#guestsaved) | it is saved, and will be resumed without it | being plugged in \
 then, or its next boot |
 | [NoGuestPCISlot](troubleshooting.md#noguestpcislot) | hot plug finds no slot for it | shut it off, start it |
+| [MultifunctionNeedsBoot](troubleshooting.md#multifunctionneedsboot) | it shares its slot | shut it off, start it |
 | another one of the catalogue | the guest is gone, or plugging failed (`attach` Auto or Live) | see there |
 
 A NodeVFPool has these conditions:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import reasons
-from .intent import ASSIGN_ALL, LIVE, REQUIRE_FREE, Intent, is_alias_of
+from .intent import ASSIGN_ALL, REQUIRE_FREE, Intent, is_alias_of
 from .limits import too_little_lockable_memory, too_many_devices
 from .model import Guest, Observation, PciDevice, Role, Use
 from .pci import PciAddress
@@ -323,36 +323,12 @@ def no_room(guest: Guest, new: int, thing: str, host: Observation) -> Refusal | 
     return Refusal(reasons.MEMLOCK_EXCEEDED, why) if why else None
 
 
-def guest_has_a_slot(case: Case) -> Refusal | None:
-    """attach: Live. Hot plug adds no controllers, so nothing is detached for a guest that cannot take the device."""
-    guest = case.guest
-    lack = lacking_slots(case)
-    if case.intent.attach != LIVE or lack is None or guest is None:
-        return None
-    return Refusal(
-        reasons.NO_GUEST_PCI_SLOT,
-        f"{case.device.label} cannot be plugged into running guest {guest.name}: {lack}; use attach: Auto or NextBoot,"
-        " and add a controller to its persistent XML for the next boot",
-    )
-
-
 def to_be_plugged(case: Case) -> tuple[PciDevice, ...]:
     """What the running guest does not have yet."""
     guest = case.guest
     if guest is None or not guest.active:
         return ()
     return tuple(d for d in case.targets if all(h.address != d.address for h in guest.live))
-
-
-def lacking_slots(case: Case) -> str | None:
-    """What the running guest lacks to take the rest; None if it fits. Unassigned mates need no slot."""
-    guest = case.guest
-    if guest is None:
-        return None
-    hidden = case.intent.unassigned_mates
-    seen = [d for d in to_be_plugged(case) if d.address == case.intent.address or not hidden]
-    express = sum(d.express for d in seen)
-    return guest.slots.lack(express=express, conventional=len(seen) - express)
 
 
 def group_is_viable(case: Case) -> Refusal | None:
@@ -382,7 +358,6 @@ CHECKS: tuple[Check, ...] = (
     host_can_spare_it,
     group_is_viable,
     guest_has_room,
-    guest_has_a_slot,
 )
 #: These are asked of a claim that stands.
 STANDING: tuple[Check, ...] = (mates_need_nothing, host_does_not_use_it)

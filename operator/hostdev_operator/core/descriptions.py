@@ -12,6 +12,7 @@ from typing import Any
 
 from .actions import (
     Action,
+    AddController,
     AddHostdev,
     AddInterface,
     DetachDriver,
@@ -21,6 +22,7 @@ from .actions import (
     NicXml,
     PlugHostdev,
     PlugInterface,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     ReturnDriver,
@@ -131,7 +133,8 @@ def _nic(nic: NicXml | None) -> str:
 def _hostdev(xml: HostdevXml) -> str:
     kind = "<interface type='hostdev'>" if xml.nic else "<hostdev>"
     unseen = ", not shown to the guest" if xml.unassigned else ""
-    return f"a {kind}, managed='{'yes' if xml.managed else 'no'}'{_nic(xml.nic)}{unseen}"
+    place = f", at {xml.guest_address} in the guest" if xml.guest_address else ""
+    return f"a {kind}, managed='{'yes' if xml.managed else 'no'}'{_nic(xml.nic)}{unseen}{place}"
 
 
 def _plug_hostdev(action: PlugHostdev, host: Observation, _: Purpose) -> Step:
@@ -162,6 +165,18 @@ def _add_hostdev(action: AddHostdev, host: Observation, _: Purpose) -> Step:
         disruption="GuestRestart" if active and not lives else "None",
         hidden=str(action.identity),
     )
+
+
+def _add_controller(action: AddController, host: Observation, _: Purpose) -> Step:
+    name, active = _guest(action.domain_uuid, host)
+    summary = f"add PCI controller {action.controller} to the persistent XML of guest {name}"
+    after = "in the persistent XML" + (", for the next boot" if active else "")
+    return Step("", summary, None, "not in the persistent XML", after)
+
+
+def _remove_controller(action: RemoveController, host: Observation, _: Purpose) -> Step:
+    name = _guest(action.domain_uuid, host)[0]
+    return _remove(f"remove PCI controller {action.controller} from the persistent XML of guest {name}", None)
 
 
 def _unplug(summary: str, address: PciAddress | None) -> Step:
@@ -345,6 +360,8 @@ _DESCRIBE: dict[type, Callable[[Any, Observation, Purpose], Step]] = {
     WriteRecord: _write_record,
     DetachDriver: _detach_driver,
     PlugHostdev: _plug_hostdev,
+    AddController: _add_controller,
+    RemoveController: _remove_controller,
     AddHostdev: _add_hostdev,
     UnplugHostdev: _unplug_hostdev,
     RemoveHostdev: _remove_hostdev,

@@ -8,15 +8,23 @@ from typing import cast
 
 from lxml import etree
 
-from .actions import HostdevXml, InterfaceXml
-from .guest_slots import free_slots
+from .actions import AddController, HostdevXml, InterfaceXml
+from .guest_slots import read_topology
 from .model import Guest, Hostdev, Saved
 from .nic_xml import network_interface, nics, vf_interface, with_networks
 from .pci import PciAddress
-from .pci_xml import Element, address_attributes, read_address
+from .pci_xml import Element, address_attributes, guest_address, read_address
 from .slots import Slots
+from .topology import BRIDGE, EXPRESS_BRIDGE, PORT, Topology
 
 _HOSTDEVS = "devices/hostdev[@mode='subsystem'][@type='pci'] | devices/interface[@type='hostdev']"
+#: What QEMU calls a controller, where that is not libvirt's word.
+_QEMU_MODELS = {EXPRESS_BRIDGE: "pcie-pci-bridge"}
+#: Paravirtual devices, by what each kind calls itself.
+_VIRTIO = (
+    "devices/*[target/@bus='virtio' or @bus='virtio' or starts-with(@model, 'virtio')"
+    " or starts-with(model/@type, 'virtio') or @type='virtio-serial']"
+)
 # Domain XML is made by whoever may define guests: no entities, no network, no DTD.
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True)
 
@@ -65,6 +73,7 @@ def hostdevs(domain: Element) -> tuple[Hostdev, ...]:
                     element.get("managed") == "yes",
                     element.tag,
                     driver.get("name") if driver is not None else None,
+                    read_address(element.find("address[@type='pci']")),
                 )
             )
     for element in _elements(domain, "devices/disk/descendant-or-self::*[@type='nvme']/source[address]"):
@@ -111,6 +120,7 @@ def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
     config = parse(xml.config) if xml.config else None
     both = [d for d in (live, config) if d is not None]
     defined = nics(config) if config is not None else ()
+    topology = read_topology(live) if live is not None else Topology()
     return Guest(
         uuid=xml.uuid,
         name=xml.name,
@@ -126,7 +136,12 @@ def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
         run=_run(live),
         memory=max((_kib(d, "memory") or 0 for d in both), default=0),
         hard_limit=min((limit for d in both if (limit := _kib(d, "memtune/hard_limit")) is not None), default=None),
-        slots=free_slots(live) if live is not None else Slots(),
+        slots=topology.slots(hot=True) if live is not None else Slots(),
+        topology=read_topology(config) if config is not None else Topology(),
+        live_topology=topology,
+        viommu=any(d.find("devices/iommu") is not None for d in both),
+        virtio_devices=max((len(_elements(d, _VIRTIO)) for d in both), default=0),
+        scsi_disks=max((len(_elements(d, "devices/disk[target/@bus='scsi']")) for d in both), default=0),
         saved=_saved(xml.saved),
     )
 
@@ -171,7 +186,36 @@ def hostdev_xml(wanted: HostdevXml) -> str:
     etree.SubElement(hostdev, "alias", name=wanted.alias)
     if wanted.unassigned:
         etree.SubElement(hostdev, "address", type="unassigned")
+    elif wanted.guest_address is not None:
+        place = guest_address(wanted.guest_address, multifunction=wanted.multifunction)
+        etree.SubElement(hostdev, "address", place)
     return _text(hostdev)
+
+
+def controller_xml(wanted: AddController) -> str:
+    """A PCI controller, with all that libvirt demands of one that is attached: it fills nothing in then.
+
+    Its own address is left to libvirt. Chassis numbers tell ports apart, so a port's number may be any.
+    """
+    new = wanted.controller
+    controller = etree.Element("controller", type="pci", index=str(new.index), model=new.model)
+    etree.SubElement(controller, "model", name=_QEMU_MODELS.get(new.model, new.model))
+    if new.model == PORT:
+        etree.SubElement(controller, "target", chassis=str(new.index), port=f"{new.index:#x}")
+    elif new.model == BRIDGE:
+        etree.SubElement(controller, "target", chassisNr=str(new.index))
+    etree.SubElement(controller, "alias", name=wanted.alias)
+    return _text(controller)
+
+
+def find_controller(text: str, index: int, alias: str | None = None) -> str | None:
+    """The text of the PCI controller of this index in a domain's XML; with ``alias``: only if it has that."""
+    for element in _elements(parse(text), "devices/controller[@type='pci']"):
+        named = element.find("alias")
+        fits = alias is None or (named is not None and named.get("name") == alias)
+        if element.get("index") == str(index) and fits:
+            return _text(element)
+    return None
 
 
 def interface_xml(wanted: InterfaceXml) -> str:

@@ -16,6 +16,7 @@ from ..api.drift import GuestSettledStatus, PoolSettledStatus, SettledStatus
 from .actions import (
     UNPLUGS,
     Action,
+    AddController,
     DetachDriver,
     PlugHostdev,
     PlugInterface,
@@ -159,7 +160,7 @@ def is_done_again(before: GuestSettledStatus | None, now: GuestSettledStatus | N
 def _undone(action: Action, *, had_it: bool, moved: frozenset[PciAddress]) -> bool:
     """``moved``: what libvirt itself, or the plan's own plug, takes from the host's driver and gives back."""
     match action:
-        case WriteRecord() | ConfigureVf():
+        case WriteRecord() | ConfigureVf() | AddController():  # a spare port that another device has taken
             return False
         case PlugHostdev() | PlugInterface():
             return had_it

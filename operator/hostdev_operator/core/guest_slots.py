@@ -1,7 +1,8 @@
-"""Counts the PCI slots of a running guest that hot plug can fill, from its live XML.
+"""Reads a guest's PCI topology from its XML, the live or the persistent one.
 
 As libvirt 11.3 does: virDomainPCIAddressBusSetModel (src/conf/domain_addr.c) says what fits into which controller, and
-qemuDomainValidateDevicePCISlotsPIIX3 (src/qemu/qemu_domain_address.c) what i440fx occupies without an element in XML.
+qemuDomainValidateDevicePCISlotsPIIX3 and ...Q35 (src/qemu/qemu_domain_address.c) what a machine occupies without an
+element in XML.
 """
 
 from __future__ import annotations
@@ -9,56 +10,73 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from lxml import etree
-
+from .pci import PciAddress
+from .pci_xml import Element, read_address
 from .slots import Slots
+from .topology import EXPRESS_ROOT, PORT, ROOT, Bus, Place, Topology
 
-Element = etree._Element  # noqa: SLF001 - lxml's own type has no public name
-
-#: One PCI Express slot each, at slot 0 of their bus.
-EXPRESS_MODELS = frozenset({"pcie-root-port", "pcie-switch-downstream-port"})
-#: Slots 1 to 31 of their bus. pci-expander-bus is left out: libvirt counts it, QEMU does not plug into it.
-CONVENTIONAL_MODELS = frozenset({"pci-root", "pci-bridge", "pcie-to-pci-bridge"})
-CONVENTIONAL_SLOTS = range(1, 32)
 #: ISA bridge, IDE, USB and power management of the PIIX3, of which XML shows some at most.
-_PIIX3_SLOT = 1
+_PIIX3 = Place(PciAddress(0, 0, 1, 0), "the machine's own PIIX3 (ISA bridge, IDE, USB, power management)")
+#: The same of q35: ISA bridge, SATA, SMBus.
+_ICH9 = Place(PciAddress(0, 0, 0x1F, 0), "the machine's own ICH9 (ISA bridge, SATA, SMBus)")
 _X86 = ("i686", "x86_64")
 
 
 def free_slots(domain: Element) -> Slots:
-    """The free slots of a domain; ``known`` is False without PCI controllers, and where slots are bound to groups."""
-    controllers = _elements(domain, "devices/controller[@type='pci']")
-    models = {c.get("model") for c in controllers}
-    if not models & {"pci-root", "pcie-root"} or _is_pseries(domain):
-        return Slots(known=False)
-    taken = set(_taken(domain))
-    express = conventional = 0
-    for controller in controllers:
-        bus, model = _number(controller, "index"), controller.get("model")
-        if bus is None or _elements(controller, "target[@hotplug='off']"):
-            continue
-        if model in EXPRESS_MODELS:
-            express += (bus, 0) not in taken
-        elif model in CONVENTIONAL_MODELS:
-            conventional += sum((bus, slot) not in taken for slot in CONVENTIONAL_SLOTS)
-    return Slots("pcie-root" in models, express, conventional)
+    """The slots that hot plug can fill."""
+    return read_topology(domain).slots(hot=True)
 
 
-def _taken(domain: Element) -> Iterator[tuple[int, int]]:
-    """Bus and slot of every device. The address of a hostdev's source is the host's, and no direct child."""
-    for address in _elements(domain, "devices/*/address[@type='pci']"):
-        bus, slot = _number(address, "bus"), _number(address, "slot")
-        if bus is not None and slot is not None:
-            yield bus, slot
-    if _is_i440fx(domain):
-        yield 0, _PIIX3_SLOT
+def read_topology(domain: Element) -> Topology:
+    """The topology; not known without PCI controllers, and where slots are bound to groups."""
+    buses = tuple(_buses(domain))
+    roots = {b.model for b in buses} & {ROOT, EXPRESS_ROOT}
+    if not roots or _is_pseries(domain):
+        return Topology()
+    places = tuple(_places(domain))
+    if any(o.get("arch") in _X86 for o in _elements(domain, "os/type")):
+        places += (_PIIX3 if ROOT in roots else _ICH9,)
+    return Topology(buses, places, known=True)
 
 
-def _is_i440fx(domain: Element) -> bool:
-    """An x86 machine with conventional PCI is one, whatever name its machine type has (pc, pc-i440fx-10.0, rhel6)."""
-    arches = _elements(domain, "os/type")
-    roots = _elements(domain, "devices/controller[@type='pci'][@model='pci-root']")
-    return bool(roots) and any(a.get("arch") in _X86 for a in arches)
+def _buses(domain: Element) -> Iterator[Bus]:
+    for controller in _elements(domain, "devices/controller[@type='pci']"):
+        index = _number(controller, "index")
+        if index is not None:
+            hot = not _elements(controller, "target[@hotplug='off']")
+            yield Bus(index, controller.get("model") or "", hot, _user_alias(controller))
+
+
+def _places(domain: Element) -> Iterator[Place]:
+    """Of every device. The address of a hostdev's source is the host's, and no direct child."""
+    for element in _elements(domain, "devices/*[address/@type='pci']"):
+        found = element.find("address[@type='pci']")
+        address = read_address(found)
+        if address is not None and found is not None:
+            shared = found.get("multifunction") == "on"
+            is_port = element.get("model") == PORT and element.tag == "controller"
+            yield Place(address, _who(element), _user_alias(element), shared, is_port)
+
+
+def _who(element: Element) -> str:
+    """A device as messages name it."""
+    source = read_address(element.find("source/address"))
+    if source is not None:
+        return f"host device {source}"
+    mac, target = element.find("mac"), element.find("target")
+    if element.tag == "controller":
+        return f"controller {element.get('model') or element.get('type')} {element.get('index') or ''}".rstrip()
+    if mac is not None:
+        return f"{element.tag} {mac.get('address')}"
+    name = target.get("dev") if target is not None else None
+    return f"{element.tag} {name}" if name else f"its {element.tag}"
+
+
+def _user_alias(element: Element) -> str | None:
+    """Libvirt keeps those alone over restarts (formatdomain, "Device aliases")."""
+    alias = element.find("alias")
+    name = alias.get("name") if alias is not None else None
+    return name if name is not None and name.startswith("ua-") else None
 
 
 def _is_pseries(domain: Element) -> bool:

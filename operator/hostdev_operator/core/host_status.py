@@ -211,6 +211,8 @@ def _guest(guest: Guest) -> GuestEntry:
         uuid=guest.uuid,
         active=guest.active,
         persistent=guest.persistent,
+        virtio_devices=guest.virtio_devices,
+        scsi_disks=guest.scsi_disks,
         saved=True if guest.saved else None,
         devices=tuple(
             GuestDevice(address=str(a), live=a in live, persistent=a in config) for a in sorted(live | saved | config)

@@ -19,6 +19,8 @@ ALIAS_PREFIX = "ua-hostdev-"
 # Values of spec.groupPolicy and spec.attach.
 DETACH_UNUSED, ASSIGN_ALL, REQUIRE_FREE = "DetachUnused", "AssignAll", "RequireFree"
 AUTO, LIVE, NEXT_BOOT = "Auto", "Live", "NextBoot"
+# Of spec.topology, beside Auto.
+KEEP = "Keep"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class Wish:
             adopt=spec.adopt,
             generation=self.generation,
             nic=NicWish.of(spec.network) if spec.network and self.domain_uuid is not None else None,
+            guest_address=PciAddress.parse(spec.guest_address) if spec.guest_address else None,
+            multifunction=spec.multifunction,
+            keeps_topology=spec.topology == KEEP,
+            spare_ports=spec.spare_hotplug_ports,
         )
 
     def nic_intent(self, network: str | None) -> NicIntent:
@@ -156,6 +162,10 @@ class Intent:
     generation: int = 0
     nic: NicWish | None = None
     adopt: bool = False
+    guest_address: PciAddress | None = None
+    multifunction: bool = False
+    keeps_topology: bool = False
+    spare_ports: int = 0
 
     @property
     def alias(self) -> str:
@@ -170,6 +180,10 @@ class Intent:
         if address == self.address:
             return self.alias
         return f"{self.alias}-{address.libvirt_name.removeprefix('pci_').replace('_', '-')}"
+
+    def controller_alias(self, index: int) -> str:
+        """The alias of a PCI controller that is added for it."""
+        return f"{self.alias}-bus-{index}"
 
     @property
     def owner(self) -> str:

@@ -26,12 +26,17 @@ def too_little_lockable_memory(guest: Guest, new: int, thing: str) -> str | None
     """Why VFIO could not lock the guest's memory; None if it can, or nothing new is to be assigned.
 
     Libvirt raises QEMU's limit to what VFIO needs, except where the guest has a memtune hard_limit: then that is the
-    limit (qemuDomainGetMemLockLimitBytes, src/qemu/qemu_domain.c).
+    limit. With an IOMMU in the guest each device has an address space of its own, and locks the memory once more
+    (both: qemuDomainGetMemLockLimitBytes, src/qemu/qemu_domain.c).
     """
-    if not new or guest.hard_limit is None or guest.hard_limit >= guest.memory:
+    if not new or guest.hard_limit is None:
         return None
+    times = len({h.address for h in guest.config if h.element != "disk"}) + new if guest.viommu else 1
+    if guest.hard_limit >= times * guest.memory:
+        return None
+    each = f" once for each of {times} devices, since the guest has an IOMMU," if guest.viommu else ""
     return (
-        f"guest {guest.name} has {guest.memory} KiB of memory, all of which VFIO locks, and may lock"
+        f"guest {guest.name} has {guest.memory} KiB of memory, all of which VFIO locks,{each} and may lock"
         f" {guest.hard_limit} KiB by its memtune hard_limit, so it would not start with {thing}; lift that:"
         f" virsh memtune {guest.name} --hard-limit -1 --config"
     )

@@ -17,6 +17,7 @@ from .record import Record
 from .settings import Settings
 from .slots import Slots
 from .sriov import Pf
+from .topology import Topology
 
 VFIO_DRIVER = "vfio-pci"
 
@@ -96,7 +97,7 @@ class PciDevice:
 class Hostdev:
     """A host PCI device in a guest's XML: ``element`` is hostdev, interface (type='hostdev') or disk (type='nvme').
 
-    ``driver`` is what the XML says of it; None if it says nothing.
+    ``driver`` is what the XML says of it; None if it says nothing. ``guest_address`` is where the guest sees it.
     """
 
     address: PciAddress
@@ -104,6 +105,7 @@ class Hostdev:
     managed: bool = False
     element: str = "hostdev"
     driver: str | None = None
+    guest_address: PciAddress | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class Guest:
     """One libvirt domain. ``live`` is empty while it does not run, ``config`` if it is transient.
 
     ``nics`` are of its persistent definition, ``live_nics`` of its running one. ``run`` is libvirt's id of this run,
-    which changes with each start; ``slots`` are free for hot plug. ``memory`` and ``hard_limit`` (memtune) are in KiB.
+    which changes with each start; ``slots`` are free for hot plug. ``topology`` is that of its persistent definition,
+    ``live_topology`` of its running one. ``memory`` and ``hard_limit`` (memtune) are in KiB. ``viommu``: it has an
+    IOMMU of its own. ``virtio_devices`` and ``scsi_disks`` are counts.
     ``saved``: it is off and has a managed save image.
     """
 
@@ -161,11 +165,16 @@ class Guest:
     live_nics: tuple[Nic, ...] = ()
     run: int | None = None
     slots: Slots = Slots()  # noqa: RUF009 - frozen
+    topology: Topology = Topology()  # noqa: RUF009 - frozen
+    live_topology: Topology = Topology()  # noqa: RUF009 - frozen
     block_paths: frozenset[str] = frozenset()
     volume_pools: frozenset[str] = frozenset()
     interfaces: frozenset[str] = frozenset()
     memory: int = 0
     hard_limit: int | None = None
+    viommu: bool = False
+    virtio_devices: int = 0
+    scsi_disks: int = 0
     saved: Saved | None = None
 
     @property

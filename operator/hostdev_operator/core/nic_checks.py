@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, reasons
+from . import checks, reasons, slot_checks
 from .checks import Case, Check, Refusal
 from .model import Observation, PciDevice
 from .nic import holder_of_mac, of_vf, pf_of, wanted_nic
@@ -62,5 +62,5 @@ def mac_in_use(mac: str, holder: str, owner: str) -> Refusal:
 
 
 SUBJECTS: tuple[Check, ...] = (*checks.SUBJECTS, is_virtual_function)
-CHECKS: tuple[Check, ...] = (*checks.CHECKS, pf_is_up, mac_is_free)
-STANDING: tuple[Check, ...] = (*checks.STANDING, pf_is_up)
+CHECKS: tuple[Check, ...] = (*checks.CHECKS, *slot_checks.CHECKS, pf_is_up, mac_is_free)
+STANDING: tuple[Check, ...] = (*checks.STANDING, *slot_checks.STANDING, pf_is_up)

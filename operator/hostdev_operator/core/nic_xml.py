@@ -14,7 +14,7 @@ from lxml import etree
 
 from .actions import HostdevXml, InterfaceXml, NicXml
 from .model import Nic
-from .pci_xml import Element, address_attributes, read_address
+from .pci_xml import Element, address_attributes, guest_address, read_address
 
 #: The one type of virtual port that libvirt takes for a device that is passed through.
 PROFILE_TYPE = "802.1Qbh"
@@ -98,5 +98,6 @@ def _completed(interface: Element, alias: str, nic: NicXml) -> Element:
         etree.SubElement(port, "parameters", profileid=nic.profile)
     etree.SubElement(interface, "alias", name=alias)
     if nic.guest_address is not None:
-        etree.SubElement(interface, "address", {"type": "pci", **address_attributes(nic.guest_address)})
+        place = guest_address(nic.guest_address, multifunction=nic.multifunction)
+        etree.SubElement(interface, "address", place)
     return interface

@@ -28,3 +28,9 @@ def address_attributes(address: PciAddress) -> dict[str, str]:
         "slot": f"0x{address.slot:02x}",
         "function": f"0x{address.function:x}",
     }
+
+
+def guest_address(address: PciAddress, *, multifunction: bool = False) -> dict[str, str]:
+    """The attributes of a device's own <address>: where the guest sees it. Function 0 says that there are others."""
+    shared = {"multifunction": "on"} if multifunction and address.function == 0 else {}
+    return {"type": "pci", **address_attributes(address), **shared}

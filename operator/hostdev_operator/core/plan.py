@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from . import reasons
 from .actions import (
     Action,
+    AddController,
     AddHostdev,
     DetachDriver,
     HostdevXml,
@@ -22,7 +23,7 @@ from .actions import (
     WriteRecord,
 )
 from .adoption import device_is_as_asked
-from .checks import Case, Refusal, first_refusal, lacking_slots, to_be_plugged
+from .checks import Case, Refusal, first_refusal, to_be_plugged
 from .identity import find
 from .intent import ASSIGN_ALL, AUTO, LIVE, REQUIRE_FREE, Goal, Intent, Wish, is_alias_of, is_anothers
 from .model import Guest, Hostdev, Observation, PciDevice, is_vfio
@@ -30,6 +31,7 @@ from .nic import before, is_as, of_vf, to_configure, vf_inputs, wanted_nic
 from .nic_checks import CHECKS, STANDING, SUBJECTS
 from .pci import PciAddress
 from .record import Member, Record
+from .slot_checks import cannot_plug, growth
 from .source import devices_meant
 
 
@@ -149,6 +151,7 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
         actions.append(PlugHostdev(guest.uuid, _live_xml(case, d, lent=lent), d.identity, d.address in overrides))
     changed = [h for h in ours if h.address in wanted and _is_otherwise(case, h)]
     actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in changed]
+    actions += [AddController(guest.uuid, new, intent.controller_alias(new.index)) for new in growth(case).ours]
     has = {h.address for h in ours if h not in changed}
     actions += [AddHostdev(guest.uuid, _xml(case, d), d.identity) for a, d in wanted.items() if a not in has]
     return (*actions, *_plug_anew(case, lent=lent))
@@ -163,12 +166,25 @@ def nic_of(case: Case) -> NicXml | None:
 
 
 def differs(case: Case, *, live: bool) -> bool:
-    """Whether the guest has the assigned VF with another MAC, VLAN or profile than asked for, or not as a NIC."""
+    """Whether the guest has the assigned VF with another MAC, VLAN or profile than asked for, or not as a NIC.
+
+    Of the persistent XML also whether a device is at another address of the guest.
+    """
     guest, wanted = case.guest, nic_of(case)
-    if guest is None or wanted is None:
+    if guest is None:
+        return False
+    if not live and _is_elsewhere(case, guest):
+        return True
+    if wanted is None:
         return False
     there = any(h.address == case.intent.address for h in (guest.live if live else guest.config))
     return there and not is_as(of_vf(guest.live_nics if live else guest.nics, case.intent), wanted)
+
+
+def _is_elsewhere(case: Case, guest: Guest) -> bool:
+    """Whether the persistent XML has the device at another address of the guest than asked for."""
+    intent, asked = case.intent, case.intent.guest_address
+    return asked is not None and any(h.address == intent.address and h.guest_address != asked for h in guest.config)
 
 
 def _is_otherwise(case: Case, ours: Hostdev) -> bool:
@@ -202,7 +218,7 @@ def _plugged(case: Case) -> tuple[tuple[PciDevice, ...], bool]:
     Not if the guest has more of the group: libvirt gives a managed device to the host as soon as it is unplugged, and
     when plugging it fails, which would split the group. Then we hold it.
     """
-    wants = case.intent.attach == LIVE or (case.intent.attach == AUTO and lacking_slots(case) is None)
+    wants = case.intent.attach == LIVE or (case.intent.attach == AUTO and cannot_plug(case) is None)
     plugged = to_be_plugged(case) if wants else ()
     mates = {m.address for m in case.mates}
     live = case.guest.live if case.guest else ()
@@ -213,20 +229,25 @@ def _xml(case: Case, device: PciDevice) -> HostdevXml:
     """As it stands in the persistent XML."""
     intent = case.intent
     assigned = device.address == intent.address
+    place, nic = intent.guest_address if assigned else None, nic_of(case) if assigned else None
+    if nic is not None and place is not None:
+        nic = replace(nic, guest_address=place, multifunction=intent.multifunction)
     return HostdevXml(
         device.address,
         intent.alias_of(device.address),
         intent.managed,
         intent.driver,
         unassigned=intent.unassigned_mates and not assigned,
-        nic=nic_of(case) if assigned else None,
+        nic=nic,
+        guest_address=place,
+        multifunction=place is not None and intent.multifunction,
     )
 
 
 def _live_xml(case: Case, device: PciDevice, *, lent: bool) -> HostdevXml:
     """As the running guest gets it; a NIC that it had comes back to the place where it was."""
     xml = _xml(case, device)
-    if xml.nic is not None and case.guest is not None:
+    if xml.nic is not None and xml.guest_address is None and case.guest is not None:
         has = of_vf(case.guest.live_nics, case.intent)
         xml = replace(xml, nic=replace(xml.nic, guest_address=has.guest_address if has else None))
     return xml if lent else replace(xml, managed=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .actions import (
+    AddController,
     AddHostdev,
     AddInterface,
     DetachDriver,
@@ -69,6 +70,8 @@ def _purpose(goal: Goal) -> Purpose:
     if not isinstance(goal, Intent):
         return Purpose(goal.thing, None, why)
     why[ConfigureVf] = "spec.network asks for it, or does so no more"
+    spare = f"spareHotplugPorts: {goal.spare_ports}" if goal.spare_ports else "the guest has no fitting slot left"
+    why[AddController] = spare
     if goal.is_reservation:
         why[DetachDriver] = "a reservation: it is held for nobody"
     elif not goal.managed:

@@ -293,7 +293,7 @@ NOT_DETACHED = _row("NotDetached", Retry.BACKOFF,
     " rules, and at `driverctl list-overrides`.",
     "must be manually detached from the host")
 NO_GUEST_PCI_SLOT = _row("NoGuestPCISlot", Retry.ON_EVENT,
-    "The running guest has no free PCI slot that fits.",
+    "The guest has no free PCI slot that fits: the running one to plug it in, or its persistent XML to add it at all.",
     "With spec.attach Auto or NextBoot the persistent XML has the device and a slot for it: shut the guest off and"
     " start it. Live refuses instead. For later hot plug, add controllers before a boot (`virsh edit NAME`):"
     " `<controller type='pci' model='pcie-root-port'/>` for each device; on q35, one `model='pcie-to-pci-bridge'` for"

@@ -8,6 +8,7 @@ from . import reasons
 from .actions import (
     Action,
     DropRecord,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     ReturnDriver,
@@ -16,13 +17,14 @@ from .actions import (
     WriteRecord,
 )
 from .checks import Refusal
-from .intent import ALIAS_PREFIX, REQUIRE_FREE, SeenNic, Wish
+from .intent import ALIAS_PREFIX, REQUIRE_FREE, SeenNic, Wish, is_alias_of
 from .model import Guest, Hostdev, Nic, Observation, PciDevice, is_vfio
 from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
 from .plan import Plan, our_hostdevs
 from .record import Member, Record
 from .saved_reasons import GUEST_SAVED
+from .topology import NewController
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def plan_release(
         actions += [RemoveInterface(guest.uuid, n.alias, None if n.alias else n.mac) for n in nics]
         held = _others(guest, guest.config, nics, uid, record)
         actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in held]
+    for guest in host.guests:
+        actions += _unneeded(guest, uid)
     if record:
         actions += to_restore(record, host)
         members = _to_be_returned(record, host)
@@ -99,6 +103,14 @@ def plan_release(
         ]
         actions.append(DropRecord(uid))
     return (_paused(host) if actions else None) or Plan(tuple(actions))
+
+
+def _unneeded(guest: Guest, uid: str) -> list[RemoveController]:
+    """The PCI controllers that were added for the assignment, once its devices are out of them."""
+    ours = frozenset(b.alias for b in guest.topology.buses if b.alias and is_alias_of(b.alias, uid))
+    devices = (p.alias for p in guest.topology.places if p.alias and is_alias_of(p.alias, uid) and p.alias not in ours)
+    left = guest.topology.without(frozenset(devices))
+    return [RemoveController(guest.uuid, NewController(b.index, b.model), b.alias or "") for b in left.to_remove(ours)]
 
 
 def _pool_nics(

@@ -13,12 +13,14 @@ from typing import Any
 from ..core import reasons
 from ..core.actions import (
     Action,
+    AddController,
     AddHostdev,
     AddInterface,
     DetachDriver,
     DropRecord,
     PlugHostdev,
     PlugInterface,
+    RemoveController,
     RemoveHostdev,
     RemoveInterface,
     ReturnDriver,
@@ -168,6 +170,8 @@ _PERFORM: dict[type[Action], Callable[[Any, Host], None]] = {
     AddHostdev: _add_hostdev,
     RemoveHostdev: _remove_hostdev,
     ConfigureVf: _configure_vf,
+    AddController: lambda action, host: host.hypervisor.add_controller(action),
+    RemoveController: lambda action, host: host.hypervisor.remove_controller(action),
     PlugInterface: lambda action, host: host.hypervisor.plug_interface(action),
     UnplugInterface: lambda action, host: host.hypervisor.unplug_interface(action),
     AddInterface: lambda action, host: host.hypervisor.add_interface(action),

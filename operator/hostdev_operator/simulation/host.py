@@ -375,6 +375,16 @@ def without(domain: str, address: PciAddress) -> str:
     return etree.tostring(tree, encoding="unicode")
 
 
+def without_controller(domain: str, index: int) -> str:
+    """The domain's XML without the PCI controller of this index."""
+    tree = domain_xml.parse(domain)
+    devices = _devices(tree)
+    for element in devices.findall("controller[@type='pci']"):
+        if element.get("index") == str(index):
+            devices.remove(element)
+    return etree.tostring(tree, encoding="unicode")
+
+
 def without_nic(domain: str, alias: str | None, mac: str | None = None) -> str:
     """The domain's XML without the <interface> of this alias; without alias, of this MAC address."""
     tree = domain_xml.parse(domain)

@@ -29,22 +29,14 @@ from ..core.pool import PoolRecord
 from ..core.record import Record
 from ..core.sriov import Pf, VfConfig
 from ..ports import Clock, Host
+from .controllers import FakeControllers
 from .host import FakeGuest, FakeHost, insert, without, without_nic
 from .preparation import FakePreparation
 from .start_gate import FakeGate
 
 
-class FakeHypervisor:
+class FakeHypervisor(FakeControllers):
     """libvirt: every call fails while the host's ``down`` is set."""
-
-    def __init__(self, host: FakeHost) -> None:
-        self._host = host
-
-    def _reach(self, call: str) -> None:
-        self._host.hook(call)
-        if self._host.down:
-            raise HostError(reasons.LIBVIRT_UNAVAILABLE, "Failed to connect socket to libvirt-sock")
-        self._host.trip(call, after=False)
 
     def guests(self) -> tuple[GuestXml, ...]:
         self._reach("guests")
