@@ -14,6 +14,7 @@ from .core.actions import (
     AddController,
     AddHostdev,
     AddInterface,
+    DropSavedImage,
     PlugHostdev,
     PlugInterface,
     RemoveController,
@@ -98,6 +99,9 @@ class Hypervisor(Protocol):
 
     def remove_controller(self, action: RemoveController) -> None:
         """detach-device --config; nothing to do if that of its index is not ours, or the guest is gone."""
+
+    def drop_saved_image(self, action: DropSavedImage) -> None:
+        """Managedsave-remove; nothing to do if there is none, or the guest is gone or runs by now."""
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """attach-device --live; nothing to do if the running guest has it."""

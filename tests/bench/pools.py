@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from tests.bench.bed import Bed, gone, ready
-from tests.bench.figures import Times, at_most, at_most_more, at_most_times, figure
+from tests.bench.figures import Times, at_most_more, at_most_times, figure
 from tests.bench.watch import Watch
 from tests.lab.guests import define, guest_xml
 from tests.system.pools import IGB, PfView, from_pool, pool
@@ -97,9 +97,12 @@ class PoolBench:
         awake: Times = []
         asleep: Times = []
         work: Times = []
+        rest: Times = []
         for _ in range(STARTS):
             self.bed.settle()
             self._start(awake, work)
+            self.bed.settle()
+            rest.append(self.bed.beside_agent("sleep", f"{awake[-1] / 1000:.2f}")[1] * 1000)
             with self.bed.agent_asleep():
                 self._start(asleep)
         self.stack.delete(GUEST)
@@ -109,7 +112,9 @@ class PoolBench:
         name, others = "virsh start of a guest with a NIC of the pool", ("the agent asleep", asleep)
         return [
             figure(name, "ms", awake, others, at_most_more(50, "ms")),
-            figure("processor time of the agent until that returns", "ms", work, goal=at_most(50, "ms")),
+            figure(
+                "the agent's processor time until that returns", "ms", work, ("at rest", rest), at_most_more(50, "ms")
+            ),
         ]
 
     def _start(self, times: Times, work: Times | None = None) -> None:

@@ -135,8 +135,8 @@ def wrong_restore_order(stack: ExitStack) -> None:
     """The record is dropped first, and the drivers are given back after it."""
     old = release.plan_release
 
-    def plan_release(uid: str, host: Any, **how: Any) -> Any:
-        plan = old(uid, host, **how)
+    def plan_release(uid: str, host: Any, *how: Any) -> Any:
+        plan = old(uid, host, *how)
         if not isinstance(plan, Plan):
             return plan
         last = sorted(plan.actions, key=lambda a: isinstance(a, actions.ReturnDriver))
@@ -163,9 +163,9 @@ def unplug_without_the_event(stack: ExitStack) -> None:
     _set(stack, Releaser, "undo", _undo_without_looking)
 
 
-def _undo_without_looking(self: Releaser, uid: str, owner: str, seen: Any, phase: str, **how: Any) -> None:
+def _undo_without_looking(self: Releaser, uid: str, owner: str, seen: Any, phase: str, manner: Any) -> None:
     """What undo would be if it took libvirt's word."""
-    plan = release.plan_release(uid, seen, **how)
+    plan = release.plan_release(uid, seen, manner)
     if isinstance(plan, Plan):
         self._apply(plan, owner, phase)
 

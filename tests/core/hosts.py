@@ -14,6 +14,7 @@ from hostdev_operator.core.actions import (
     AddInterface,
     DetachDriver,
     DropRecord,
+    DropSavedImage,
     HostdevXml,
     InterfaceXml,
     PlugHostdev,
@@ -136,6 +137,8 @@ def _after(action: Action, host: Observation) -> Observation:  # noqa: C901, PLR
             topology = of(host, uuid).topology
             buses = tuple(b for b in topology.buses if (b.index, b.alias) != (gone.index, alias))
             return with_guest(host, uuid, topology=replace(topology, buses=buses))
+        case DropSavedImage(uuid):
+            return with_guest(host, uuid, saved=None)
         case AddInterface(uuid, interface):
             return with_guest(host, uuid, nics=(*of(host, uuid).nics, _nic(interface)))
         case PlugInterface(uuid, interface):

@@ -20,7 +20,7 @@ from hostdev_operator.core.actions import (
     UnplugInterface,
 )
 from hostdev_operator.core.mac import derived_mac
-from hostdev_operator.core.model import Hostdev, Nic, Observation
+from hostdev_operator.core.model import Hostdev, Nic, Observation, Saved
 from hostdev_operator.core.network import NetworkDefinition
 from hostdev_operator.core.nic_plan import NicCase, nic_withdrawal, no_vf, plan_nic
 from hostdev_operator.core.pci import PciAddress
@@ -401,3 +401,12 @@ def test_the_nics_own_vlan_goes_before_the_portgroups_before_the_networks(
 ) -> None:
     host = network(running=definition)(pool_host())
     assert NicCase(nic_intent(**asked), host).vlan == expected
+
+
+def test_an_image_without_the_nic_is_dropped_if_that_is_asked_for() -> None:
+    saved = with_guest(pool_host(), WEB, saved=Saved())
+    assert kinds(actions_of(plan_nic(nic_intent(), saved))) == ["AddInterface"]
+    wanted = nic_intent(drops_image=True)
+    assert kinds(actions_of(plan_nic(wanted, saved))) == ["AddInterface", "DropSavedImage"]
+    has = with_guest(pool_host(), WEB, saved=Saved(nics=(Nic(alias=wanted.alias),)))
+    assert kinds(actions_of(plan_nic(wanted, has))) == ["AddInterface"]

@@ -18,7 +18,7 @@ from hostdev_operator.core.plan import plan_assign
 from hostdev_operator.core.pool_actions import ConfigureVf
 from hostdev_operator.core.published import record_from_status, record_status
 from hostdev_operator.core.record import Record
-from hostdev_operator.core.release import plan_release, release_inputs
+from hostdev_operator.core.release import Manner, plan_release, release_inputs
 from hostdev_operator.core.sriov import VfConfig
 from tests.core.hosts import actions_of, carry_out, with_device
 from tests.core.nics import FRESH, MAC, MAC2, PF, VF, nic_host, vf_intent, with_vf
@@ -73,7 +73,7 @@ def test_another_device_at_the_address_is_left_alone() -> None:
 def test_a_running_guest_is_waited_for_or_asked() -> None:
     host = running(assigned())
     assert refusal_of(plan_release(UID, host)).reason is reasons.GUEST_RUNNING
-    actions = actions_of(plan_release(UID, host, live=True))
+    actions = actions_of(plan_release(UID, host, Manner(live=True)))
     assert actions[0] == UnplugHostdev(WEB, VF, ALIAS)
 
 

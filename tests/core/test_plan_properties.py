@@ -27,7 +27,7 @@ from hostdev_operator.core.model import VFIO_DRIVER, Observation, Role
 from hostdev_operator.core.plan import Plan, plan_assign
 from hostdev_operator.core.reasons import Reason
 from hostdev_operator.core.record import Member
-from hostdev_operator.core.release import plan_release
+from hostdev_operator.core.release import Manner, plan_release
 from tests.core.hosts import GUESTS, IDENTITIES, actions_of, carry_out, guest, observation, with_guest
 from tests.core.plans import ALIAS, refusal_of
 from tests.fakes.samples import DB, MATE, NIC, UID, WEB, device, intent, port
@@ -70,13 +70,13 @@ def wishes(draw: st.DrawFn) -> tuple[Observation, Intent]:
 
 def given_back(host: Observation) -> Observation:
     """The host after a hot release; a guest whose devices libvirt would give back one by one is shut off before."""
-    plan = plan_release(UID, host, live=True)
+    plan = plan_release(UID, host, Manner(live=True))
     if isinstance(plan, Refusal):
         assert plan.reason is reasons.GROUP_IN_USE
         assert sum(h.managed for g in host.guests for h in g.live) > 1
         for g in host.guests:
             host = with_guest(host, g.uuid, live=())
-        plan = plan_release(UID, host, live=True)
+        plan = plan_release(UID, host, Manner(live=True))
     return carry_out(actions_of(plan), host)
 
 
@@ -141,7 +141,7 @@ def test_a_release_goes_out_of_the_guest_then_out_of_its_xml_and_forgets_last(
 ) -> None:
     host, wanted = wish
     after = carry_out(actions_of(plan_assign(wanted, host)), host)
-    plan = plan_release(UID, after, live=True)
+    plan = plan_release(UID, after, Manner(live=True))
     if isinstance(plan, Refusal):
         return
     order = [UnplugHostdev, RemoveHostdev, ReturnDriver, DropRecord]

@@ -12,7 +12,7 @@ from hostdev_operator.core import reasons
 from hostdev_operator.core.actions import DropRecord, RemoveHostdev, ReturnDriver
 from hostdev_operator.core.model import VFIO_DRIVER, Hostdev, Observation
 from hostdev_operator.core.plan import Plan, plan_assign
-from hostdev_operator.core.release import plan_release, rejected, release_inputs
+from hostdev_operator.core.release import Manner, plan_release, rejected, release_inputs
 from hostdev_operator.core.settings import Settings
 from tests.core.hosts import (
     GUESTS,
@@ -124,7 +124,7 @@ def running_with_all(**wanted: Any) -> Observation:
 
 
 def test_a_live_release_unplugs_removes_returns_and_drops_in_this_order() -> None:
-    assert summary(plan_release(UID, running_with_all(), live=True)) == [
+    assert summary(plan_release(UID, running_with_all(), Manner(live=True))) == [
         ("UnplugHostdev", str(NIC)),
         ("UnplugHostdev", str(MATE)),
         ("RemoveHostdev", str(NIC)),
@@ -142,20 +142,20 @@ def test_without_being_asked_nothing_is_unplugged() -> None:
 def test_a_managed_device_is_not_unplugged_while_the_guest_has_another_of_its_group() -> None:
     started_with_it = running_with_all(managed=True)
     lent = tuple(replace(h, managed=True) for h in of(started_with_it, WEB).live)
-    refusal = refusal_of(plan_release(UID, with_guest(started_with_it, WEB, live=lent), live=True))
+    refusal = refusal_of(plan_release(UID, with_guest(started_with_it, WEB, live=lent), Manner(live=True)))
     assert refusal.reason is reasons.GROUP_IN_USE
     assert [w for w in ("web", str(NIC), str(MATE), "managed: false") if w not in refusal.message] == []
     alone = running_with_all(managed=True, group_policy="DetachUnused")
-    assert summary(plan_release(UID, alone, live=True))[0] == ("UnplugHostdev", str(NIC))
+    assert summary(plan_release(UID, alone, Manner(live=True)))[0] == ("UnplugHostdev", str(NIC))
     by_hand = with_guest(alone, WEB, live=(*of(alone, WEB).live, Hostdev(MATE, "hostdev0", managed=True)))
-    assert refusal_of(plan_release(UID, by_hand, live=True)).reason is reasons.GROUP_IN_USE
+    assert refusal_of(plan_release(UID, by_hand, Manner(live=True))).reason is reasons.GROUP_IN_USE
 
 
 def test_the_other_assignment_keeps_what_it_has_and_the_group_is_held() -> None:
     host = assigned(running_with_all(group_policy="DetachUnused"), uid=OTHER_UID, address=MATE, attach="Live",
                     managed=False)  # fmt: skip
     for uid, address in ((UID, NIC), (OTHER_UID, MATE)):
-        plan = plan_release(uid, host, live=True)
+        plan = plan_release(uid, host, Manner(live=True))
         assert summary(plan) == [("UnplugHostdev", str(address)), ("RemoveHostdev", str(address)), ("DropRecord", "")]
 
 

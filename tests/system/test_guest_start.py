@@ -6,11 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.guests import define, guest_xml, wait_for_guest
+from tests.lab.guests import KERNEL, define, guest_xml, log_path, wait_for_guest
 from tests.lab.host import LabHost
-from tests.system.inspect_guest import config_xml, source
+from tests.system.inspect_guest import config_xml, live_xml, source
+from tests.system.pools import IGB
 from tests.system.stack import REPOSITORY, Stack, assignment
 
+IMAGE = "/var/tmp/made.img"
+#: With a disk that has nothing on it: the test guest is a kernel.
+VIRT_INSTALL = (
+    "virt-install --connect qemu:///system --virt-type qemu --name made --memory 64 --vcpus 1 --cpu qemu64"
+    f" --osinfo detect=off,require=off --import --disk path={IMAGE},format=raw,bus=virtio --network none"
+    f" --graphics none --noautoconsole --memballoon none --serial file,path={log_path('made')}"
+    f" --boot kernel={KERNEL},kernel_args=answer --host-device"
+)
 HOOK, FOLDER = "/etc/libvirt/hooks/qemu.d/hostdev-guest-ready", "/var/lib/hostdev-operator/guest-start"
 
 
@@ -69,3 +78,23 @@ def test_one_that_is_defined_later_gets_its_device_and_another_waits_for_it(
     system.delete("waiting")
     system.wait_gone("waiting")
     assert (lab.driver(device), lab.driver(mate)) == ("e1000", "e1000")
+
+
+@pytest.mark.mission("A6")
+def test_one_that_virt_install_has_made_with_a_device_is_adopted_and_released(system: Stack) -> None:
+    lab = system.lab
+    address = lab.find_devices(IGB)[0]
+    lab.run(f"truncate -s 1M {IMAGE}; {VIRT_INSTALL} {address}", timeout=300)
+    wait_for_guest(lab, "made", f"GUEST plugged .* {IGB}")
+    before = config_xml(system, "made"), live_xml(system, "made")
+    system.apply(assignment("made", domain="made", address=address, adopt=True))
+    system.wait_condition("made", "Ready", "True", "Adopted")
+    assert (config_xml(system, "made"), live_xml(system, "made")) == before
+    assert lab.driver(address) == "vfio-pci"
+
+    system.delete("made")
+    assert address in system.wait_condition("made", "Ready", "False", "GuestRunning")
+    lab.virsh("destroy", "made")
+    system.wait_gone("made")
+    assert source(address) not in config_xml(system, "made")
+    assert lab.driver(address) == "igb"

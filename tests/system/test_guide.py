@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import yaml
 
-from tests.lab.guests import define, guest_xml, wait_for_guest
+from tests.lab.guests import define, guest_xml, hostdev_xml, wait_for_guest
 from tests.system.guide import IOMMU, MANIFESTS, POOL, UNSAFE
 from tests.system.inspect_guest import config_xml, live_xml, source
 from tests.system.pools import IGB, PfView, pool_condition
@@ -130,6 +130,24 @@ def _profile(system: Stack, manifest: str) -> None:
 
 
 # -- guests of other tools -------------------------------------------------------------------------------------------
+
+
+@procedure("Change what a saved guest comes back with")
+def _saved(system: Stack, manifest: str) -> None:
+    lab = system.lab
+    lab.virsh("start", "web")
+    wait_for_guest(lab, "web", "GUEST up")
+    lab.virsh("managedsave", "web")
+    edited = lab.virsh("managedsave-dumpxml", "web").replace("</devices>", f"{hostdev_xml(DEVICE)}</devices>")
+    lab.write("/tmp/saved.xml", edited)
+    assert "host device" in lab.run("virsh managedsave-define web /tmp/saved.xml", check=False).stderr
+    with assigned(system, manifest):
+        assert lab.virsh("list", "--all", "--with-managed-save", "--name").strip() == ""
+        lab.virsh("start", "web")
+        wait_for_guest(lab, "web", "GUEST plugged .* 8086:100e")
+        assert source(DEVICE) in live_xml(system, "web")
+        lab.virsh("destroy", "web")
+    assert drivers(system) == ["e1000", "e1000"]
 
 
 @procedure("Take over what virsh, virt-install or virt-manager made")

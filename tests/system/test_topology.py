@@ -153,7 +153,7 @@ def test_a_full_i440fx_is_refused_before_anything_is_detached(system: Stack, dev
 def test_libvirt_takes_what_is_computed(system: Stack) -> None:
     lab = system.lab
     lab.put(REPOSITORY / "tests/lab/topology_judge.py", JUDGE)
-    said = lab.run(f"PYTHONPATH=/opt/hostdev-operator python3 {JUDGE} 7 24", timeout=300).stdout
+    said = lab.run(f"PYTHONPATH=/opt/hostdev-operator python3 {JUDGE} 7 19", timeout=300).stdout
     answer = json.loads(said.splitlines()[-1])
     assert answer["faults"] == []
     assert {"pc full", "pc fits", "q35 fits"} <= answer["counts"].keys()

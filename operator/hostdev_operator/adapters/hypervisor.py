@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import libvirt
@@ -14,6 +13,7 @@ from ..core.actions import (
     AddController,
     AddHostdev,
     AddInterface,
+    DropSavedImage,
     HostdevXml,
     InterfaceXml,
     PlugHostdev,
@@ -31,7 +31,8 @@ from ..core.network_xml import NetworkXml
 from ..core.pci import PciAddress
 from ..core.reasons import Reason
 from ..core.release import refused_unplug
-from . import deadline, hypervisor_networks
+from . import deadline, hypervisor_domains, hypervisor_networks
+from .hypervisor_domains import config_of, xml_of
 from .libvirt_connection import LibvirtConnection
 from .libvirt_errors import reason_of, unless_gone
 
@@ -44,13 +45,6 @@ CHANGE_SECONDS = 60.0
 #: How long a guest has to let go of a device after libvirt's own 5 s; later it counts as pending, and events tell.
 UNPLUG_SECONDS = 3.0
 _POLL_SECONDS = 0.1
-#: Only a running domain's XML has an id.
-_RUNNING = re.compile(r"<domain\b[^>]*\sid=")
-_ACTIVE_AND_NOT_RUNNING = (
-    libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-    | libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED
-    | libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF
-)
 #: Also for hot plug and unplug. Unbinding a driver can take long (a NIC that drains) and can hang for ever
 #: (kubernetes#112795).
 DRIVER_SECONDS = 120.0
@@ -64,35 +58,12 @@ class LibvirtHypervisor:
         self._driver_calls: dict[str, PciAddress] = {}
 
     def guests(self) -> tuple[GuestXml, ...]:
-        """Every domain; one that vanishes meanwhile is left out.
-
-        A call takes as long as a round trip to libvirtd, so no more are made than one for each XML: what runs is told
-        by the list (a domain's id), what is persistent by a second list (whatever does not run, is), and what has a
-        managed save image by a third one.
-        """
-
-        def read(connection: Any) -> tuple[GuestXml, ...]:
-            domains = connection.listAllDomains(0)
-            images = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
-            saved = {domain.UUIDString() for domain in images}
-            transient = set[str]()
-            if any(domain.ID() >= 0 for domain in domains):
-                without_definition = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
-                transient = {domain.UUIDString() for domain in without_definition}
-            found = [_read_domain(d, transient, saved) for d in domains]
-            return tuple(xml for xml in found if xml is not None)
-
-        return self._call("reading the guests", read)
+        """Every domain; one that vanishes meanwhile is left out."""
+        return self._call("reading the guests", hypervisor_domains.read)
 
     def starting(self) -> bool:
         """Whether libvirt is starting a guest: it has an id, and is not running yet (qemuProcessStart). One call."""
-
-        def read(connection: Any) -> bool:
-            domains = connection.listAllDomains(_ACTIVE_AND_NOT_RUNNING)
-            states = (unless_gone(domain.state) for domain in domains)
-            return any(state is not None and _is_starting(*state) for state in states)
-
-        return self._call("looking for guests that are being started", read)
+        return self._call("looking for guests that are being started", hypervisor_domains.any_starting)
 
     def networks(self) -> tuple[NetworkXml, ...]:
         """Every network."""
@@ -192,7 +163,7 @@ class LibvirtHypervisor:
 
         def add(connection: Any) -> None:
             domain = connection.lookupByUUIDString(action.domain_uuid)
-            config = _config(domain)
+            config = config_of(domain)
             if ours(config) is None and _by_index(action.controller.index)(config) is not None:
                 raise HostError(reasons.HOST_CHANGED, f"{what}: it has one of that index by now")
             if ours(config) is None:
@@ -205,6 +176,11 @@ class LibvirtHypervisor:
         what = f"removing PCI controller {action.controller} from guest {action.domain_uuid}"
         found = _by_index(action.controller.index, action.alias)
         self._call(what, _detach_from_config(action.domain_uuid, found), CHANGE_SECONDS)
+
+    def drop_saved_image(self, action: DropSavedImage) -> None:
+        """VirDomainManagedSaveRemove."""
+        what = f"dropping the managed save image of guest {action.domain_uuid}"
+        self._call(what, lambda c: hypervisor_domains.drop_image(c, action.domain_uuid), CHANGE_SECONDS)
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """virDomainAttachDeviceFlags(LIVE). VFIO locks all of the guest's memory at the first device."""
@@ -239,7 +215,7 @@ class LibvirtHypervisor:
             domain = unless_gone(connection.lookupByUUIDString, domain_uuid)
             if domain is None or not domain.isActive():
                 return
-            found = find(_xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+            found = find(xml_of(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE))
             if found is None:
                 return
             self._connection.rejections.discard((domain_uuid, alias or ""))
@@ -258,7 +234,7 @@ class LibvirtHypervisor:
         """Until the live XML is without it; HostError UnplugRejected or UnplugPending if it stays."""
         end = time.monotonic() + UNPLUG_SECONDS
         while True:
-            xml = _unless_off(_xml, domain, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            xml = _unless_off(xml_of, domain, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             if xml is None or find(xml) is None:
                 return
             if (domain.UUIDString(), alias) in self._connection.rejections:
@@ -348,7 +324,7 @@ def _attach(domain: Any, device: str, find: _Find, flag: int) -> None:
     try:
         domain.attachDeviceFlags(device, flag)
     except libvirt.libvirtError:  # it refuses what is there already
-        if find(_xml(domain, flag)) is None:
+        if find(xml_of(domain, flag)) is None:
             raise
 
 
@@ -357,7 +333,7 @@ def _detach_from_config(domain_uuid: str, find: _Find) -> Callable[[Any], None]:
         domain = unless_gone(connection.lookupByUUIDString, domain_uuid)
         if domain is None:
             return
-        config = unless_gone(_config, domain)
+        config = unless_gone(config_of, domain)
         found = find(config) if config else None
         if found is not None:
             domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
@@ -365,46 +341,7 @@ def _detach_from_config(domain_uuid: str, find: _Find) -> Callable[[Any], None]:
     return remove
 
 
-def _config(domain: Any) -> str:
-    return _xml(domain, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-
-
-def _xml(domain: Any, flag: int) -> str:
-    """The live or the persistent XML: a running domain's inactive XML is the persistent one."""
-    live = flag == libvirt.VIR_DOMAIN_AFFECT_LIVE
-    return str(domain.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
-
-
 def _unless_off(work: Callable[..., T], domain: Any, *arguments: object) -> T | None:
     """None if the domain is gone or not running any more."""
     found = unless_gone(work, domain, *arguments)
     return found if found is None or domain.isActive() else None
-
-
-def _image(domain: Any) -> str | None:
-    """The XML in the managed save image; empty if it cannot be read, None if it is gone by now."""
-    try:
-        return str(domain.managedSaveGetXMLDesc(0))
-    except libvirt.libvirtError:
-        return "" if domain.hasManagedSaveImage(0) else None
-
-
-def _is_starting(state: int, reason: int) -> bool:
-    paused, starting = (state, reason), (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
-    return paused == starting or bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
-
-
-def _read_domain(domain: Any, transient: Collection[str], saved: Collection[str]) -> GuestXml | None:
-    uuid = domain.UUIDString()
-
-    def read() -> GuestXml | None:
-        live = _xml(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE) if domain.ID() >= 0 else None
-        if live is not None and not _RUNNING.match(live):  # it was shut off since the list was made
-            live = None
-        config = _config(domain) if uuid not in transient else None
-        if live is None and config is None:
-            return None
-        image = _image(domain) if live is None and uuid in saved else None
-        return GuestXml(uuid=uuid, name=domain.name(), live=live, config=config, saved=image)
-
-    return unless_gone(read)

@@ -13,6 +13,7 @@ from ..core.actions import (
     AddController,
     AddHostdev,
     AddInterface,
+    DropSavedImage,
     PlugHostdev,
     PlugInterface,
     RemoveController,
@@ -210,6 +211,10 @@ class RecordedHypervisor:
         _refuse(action)
 
     def remove_controller(self, action: RemoveController) -> None:
+        """Refused."""
+        _refuse(action)
+
+    def drop_saved_image(self, action: DropSavedImage) -> None:
         """Refused."""
         _refuse(action)
 

@@ -124,6 +124,14 @@ class DeviceAssignmentSpec(GuestTopology):
         " hostdev-guest-ready on the node (docs/host.md). An agent that is gone holds nothing up for longer than 15"
         " minutes. Can be changed at any time.",
     )
+    saved_image: Literal["Keep", "Drop"] = Field(
+        default="Keep",
+        description="What becomes of the managed save image of a guest that is off, if it is in the way: it does not"
+        " have the device, so that the next start would resume the guest without it; or, when the object is deleted, it"
+        " has it still. Keep: nothing; the condition says so (GuestSaved). Drop: it is removed, whenever there is one,"
+        " and what the guest had in memory is lost, as by a power cut. Of no effect with adopt before the deletion. Can"
+        " be changed at any time.",
+    )
     release_policy: ReleasePolicy = Field(
         default="Return",
         description="What deleting the object does. Return: the guest loses the device, and the host gets it back."
@@ -353,8 +361,8 @@ class DeviceAssignment(Model):
                 " && has(self.spec.driver) == has(oldSelf.spec.driver)"
                 f" && (!has(self.spec.driver) || self.spec.driver == oldSelf.spec.driver){TOPOLOGY_KEPT})",
                 "of a bound assignment only attach, detach, topology, spareHotplugPorts, network, adopt,"
-                " requireAtStart, releasePolicy, approval, approvedPlan and driftPolicy can be changed: delete it and"
-                " make a new one",
+                " requireAtStart, savedImage, releasePolicy, approval, approvedPlan and driftPolicy can be changed:"
+                " delete it and make a new one",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.nodeName) || has(self.spec.source.pool)"

@@ -16,7 +16,7 @@ Approval = Literal["Automatic", "Manual"]
 #: The hash of a plan: hexadecimal digits.
 PlanHash = Annotated[str, Field(max_length=32, pattern="^[0-9a-f]{32}$")]
 #: What an action interrupts.
-Disruption = Literal["None", "HostDevice", "HotPlug", "GuestRestart", "LinkDown"]
+Disruption = Literal["None", "HostDevice", "HotPlug", "GuestRestart", "LinkDown", "GuestMemory"]
 _Text = Annotated[str, Field(max_length=1024)]
 
 
@@ -35,7 +35,8 @@ class PlanAction(Model):
         default="None",
         description="What it interrupts. None: nothing. HostDevice: the host loses a device that it has a driver for."
         " HotPlug: a running guest gets or loses a device. GuestRestart: a running guest has it after its next"
-        " shutdown and start, which nobody does for you. LinkDown: a network link is interrupted.",
+        " shutdown and start, which nobody does for you. LinkDown: a network link is interrupted."
+        " GuestMemory: what a saved guest had in memory is lost.",
     )
 
 

@@ -114,6 +114,16 @@ class RemoveController:
 
 
 @dataclass(frozen=True)
+class DropSavedImage:
+    """Remove the guest's managed save image, and with it what it had in memory. Nothing to do if there is none."""
+
+    domain_uuid: str
+
+    def __str__(self) -> str:
+        return f"drop the managed save image of guest {self.domain_uuid}"
+
+
+@dataclass(frozen=True)
 class PlugHostdev:
     """Add the hostdev to the running guest (attach-device --live); libvirt takes a managed one from its host driver.
 
@@ -260,6 +270,7 @@ Action = (
     | ConfigureVf
     | AddController
     | RemoveController
+    | DropSavedImage
     | PlugHostdev
     | AddHostdev
     | UnplugHostdev
@@ -299,7 +310,7 @@ def touched(actions: Iterable[Action]) -> frozenset[PciAddress]:
                 found |= {action.address} if action.address else set()
             case PlugInterface() | AddInterface() | RemoveInterface() | DropRecord():
                 pass
-            case AddController() | RemoveController():
+            case AddController() | RemoveController() | DropSavedImage():
                 pass
             case _:
                 found.add(action.address)

@@ -350,7 +350,8 @@ def _resumed_without(view: View, guest: Guest, saved: Saved) -> str:
     then = " plugged in, if it can be," if view.wish.attach != NEXT_BOOT else ""
     return (
         f"guest {guest.name} is saved: its next start resumes it {what}, which is{then} else there when it is shut down"
-        f" and started again; or drop what it had in memory: virsh managedsave-remove {guest.name}"
+        f" and started again; or drop what it had in memory: spec.savedImage: Drop, or virsh managedsave-remove"
+        f" {guest.name}"
     )
 
 

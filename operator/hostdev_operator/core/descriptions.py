@@ -17,6 +17,7 @@ from .actions import (
     AddInterface,
     DetachDriver,
     DropRecord,
+    DropSavedImage,
     HostdevXml,
     InterfaceXml,
     NicXml,
@@ -177,6 +178,18 @@ def _add_controller(action: AddController, host: Observation, _: Purpose) -> Ste
 def _remove_controller(action: RemoveController, host: Observation, _: Purpose) -> Step:
     name = _guest(action.domain_uuid, host)[0]
     return _remove(f"remove PCI controller {action.controller} from the persistent XML of guest {name}", None)
+
+
+def _drop_image(action: DropSavedImage, host: Observation, _: Purpose) -> Step:
+    name = _guest(action.domain_uuid, host)[0]
+    return Step(
+        "",
+        f"drop the managed save image of guest {name}",
+        None,
+        "saved; its next start resumes the image",
+        "shut off; its next start is a boot, with the devices of its persistent XML",
+        disruption="GuestMemory",
+    )
 
 
 def _unplug(summary: str, address: PciAddress | None) -> Step:
@@ -362,6 +375,7 @@ _DESCRIBE: dict[type, Callable[[Any, Observation, Purpose], Step]] = {
     PlugHostdev: _plug_hostdev,
     AddController: _add_controller,
     RemoveController: _remove_controller,
+    DropSavedImage: _drop_image,
     AddHostdev: _add_hostdev,
     UnplugHostdev: _unplug_hostdev,
     RemoveHostdev: _remove_hostdev,

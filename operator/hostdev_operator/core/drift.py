@@ -18,6 +18,7 @@ from .actions import (
     Action,
     AddController,
     DetachDriver,
+    DropSavedImage,
     PlugHostdev,
     PlugInterface,
     UnplugHostdev,
@@ -160,7 +161,9 @@ def is_done_again(before: GuestSettledStatus | None, now: GuestSettledStatus | N
 def _undone(action: Action, *, had_it: bool, moved: frozenset[PciAddress]) -> bool:
     """``moved``: what libvirt itself, or the plan's own plug, takes from the host's driver and gives back."""
     match action:
-        case WriteRecord() | ConfigureVf() | AddController():  # a spare port that another device has taken
+        case WriteRecord() | ConfigureVf():
+            return False
+        case AddController() | DropSavedImage():  # another device has taken a spare port; the guest was saved
             return False
         case PlugHostdev() | PlugInterface():
             return had_it

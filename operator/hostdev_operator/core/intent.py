@@ -19,8 +19,9 @@ ALIAS_PREFIX = "ua-hostdev-"
 # Values of spec.groupPolicy and spec.attach.
 DETACH_UNUSED, ASSIGN_ALL, REQUIRE_FREE = "DetachUnused", "AssignAll", "RequireFree"
 AUTO, LIVE, NEXT_BOOT = "Auto", "Live", "NextBoot"
-# Of spec.topology, beside Auto.
+# Of spec.topology, beside Auto; of spec.savedImage, beside Keep.
 KEEP = "Keep"
+DROP = "Drop"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Wish:
             multifunction=spec.multifunction,
             keeps_topology=spec.topology == KEEP,
             spare_ports=spec.spare_hotplug_ports,
+            drops_image=spec.saved_image == DROP,
         )
 
     def nic_intent(self, network: str | None) -> NicIntent:
@@ -140,6 +142,7 @@ class Wish:
             generation=self.generation,
             adopt=spec.adopt,
             seen=self.nic_seen,
+            drops_image=spec.saved_image == DROP,
         )
 
 
@@ -166,6 +169,7 @@ class Intent:
     multifunction: bool = False
     keeps_topology: bool = False
     spare_ports: int = 0
+    drops_image: bool = False
 
     @property
     def alias(self) -> str:
@@ -221,6 +225,7 @@ class NicIntent:
     generation: int = 0
     adopt: bool = False
     seen: SeenNic | None = None
+    drops_image: bool = False
 
     @property
     def alias(self) -> str:

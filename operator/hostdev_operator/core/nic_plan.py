@@ -26,7 +26,7 @@ from .model import Guest, Nic, Observation, PciDevice
 from .network import Network, NetworkDefinition, NetworkPortgroup
 from .nic import holder_of_mac, is_as, of_alias, pf_of, wanted_nic
 from .nic_checks import mac_in_use, pf_down
-from .plan import Decision, Plan
+from .plan import Decision, Plan, image_in_the_way
 from .pool import PoolRecord
 from .pool_use import addresses_of, free, listed, taken
 
@@ -317,7 +317,7 @@ def _actions(case: NicCase) -> tuple[Action, ...]:
     if live is not None and case.pending and intent.attach == LIVE:
         actions.append(UnplugInterface(intent.domain_uuid, intent.alias, live.address))
         actions.append(PlugInterface(intent.domain_uuid, plugged))
-    return tuple(actions)
+    return (*actions, *(image_in_the_way(intent, case.guest) if case.guest else ()))
 
 
 def nic_withdrawal(wish: Wish, host: Observation) -> Plan:

@@ -15,6 +15,7 @@ from .actions import (
     AddController,
     AddHostdev,
     DetachDriver,
+    DropSavedImage,
     HostdevXml,
     NicXml,
     PlugHostdev,
@@ -154,7 +155,13 @@ def _assign_actions(case: Case) -> tuple[Action, ...]:
     actions += [AddController(guest.uuid, new, intent.controller_alias(new.index)) for new in growth(case).ours]
     has = {h.address for h in ours if h not in changed}
     actions += [AddHostdev(guest.uuid, _xml(case, d), d.identity) for a, d in wanted.items() if a not in has]
-    return (*actions, *_plug_anew(case, lent=lent))
+    return (*actions, *_plug_anew(case, lent=lent), *image_in_the_way(intent, guest))
+
+
+def image_in_the_way(goal: Goal, guest: Guest) -> tuple[DropSavedImage, ...]:
+    """savedImage: Drop. An image without the device would be resumed so. The last action, since nothing undoes it."""
+    in_the_way = guest.saved is not None and not guest.saved.has(goal.alias, None)
+    return (DropSavedImage(guest.uuid),) if goal.drops_image and in_the_way else ()
 
 
 def nic_of(case: Case) -> NicXml | None:

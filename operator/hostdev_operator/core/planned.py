@@ -9,6 +9,7 @@ from .actions import (
     AddHostdev,
     AddInterface,
     DetachDriver,
+    DropSavedImage,
     PlugHostdev,
     PlugInterface,
     RemoveHostdev,
@@ -66,6 +67,7 @@ def _purpose(goal: Goal) -> Purpose:
         PlugInterface: f"attach: {goal.attach}, and the guest runs",
         UnplugHostdev: _ANEW,
         UnplugInterface: _ANEW,
+        DropSavedImage: "savedImage: Drop, and the image does not have it",
     }
     if not isinstance(goal, Intent):
         return Purpose(goal.thing, None, why)

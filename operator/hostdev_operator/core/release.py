@@ -8,6 +8,7 @@ from . import reasons
 from .actions import (
     Action,
     DropRecord,
+    DropSavedImage,
     RemoveController,
     RemoveHostdev,
     RemoveInterface,
@@ -17,7 +18,7 @@ from .actions import (
     WriteRecord,
 )
 from .checks import Refusal
-from .intent import ALIAS_PREFIX, REQUIRE_FREE, SeenNic, Wish, is_alias_of
+from .intent import ALIAS_PREFIX, DROP, LIVE, REQUIRE_FREE, SeenNic, Wish, is_alias_of
 from .model import Guest, Hostdev, Nic, Observation, PciDevice, is_vfio
 from .nic import pf_of, to_restore, vf_inputs
 from .pci import PciAddress
@@ -61,18 +62,37 @@ def _paused(host: Observation) -> Refusal | None:
     return Refusal(reasons.PAUSED, text)
 
 
-def plan_release(
-    uid: str, host: Observation, *, live: bool = False, adopted: AdoptedNic | None = None
-) -> Plan | Refusal:
-    """What is left to do; a refusal says what it waits for. ``live``: a running guest is asked to let go of it.
+@dataclass(frozen=True)
+class Manner:
+    """How an assignment is given back.
 
-    A NIC of a pool has no record: our alias is enough to find it, in whatever guest it is; or it was ``adopted``.
+    ``live``: a running guest is asked to let go of it. ``drops_image``: a managed save image that has it is dropped.
+    ``adopted``: a NIC of a pool has no record, and is found by our alias, in whatever guest it is; or by this.
+    """
+
+    live: bool = False
+    drops_image: bool = False
+    adopted: AdoptedNic | None = None
+
+    @classmethod
+    def of(cls, wish: Wish) -> Manner:
+        """As spec asks for it."""
+        return cls(wish.spec.detach == LIVE, wish.spec.saved_image == DROP, AdoptedNic.of(wish))
+
+
+#: A guest keeps what it has, running or saved.
+PATIENTLY = Manner()
+
+
+def plan_release(uid: str, host: Observation, manner: Manner = PATIENTLY) -> Plan | Refusal:
+    """What is left to do; a refusal says what it waits for.
 
     Whoever carries it out looks again after the unplugs, and after the removals from XML: a guest that was started
     meanwhile has the device.
     """
     record = host.records.get(uid)
-    if refusal := _blocked(record, host) or _still_held(uid, record, host, live=live, adopted=adopted):
+    adopted = manner.adopted
+    if refusal := _blocked(record, host) or _still_held(uid, record, host, manner):
         return refusal
     actions: list[Action] = []
     for guest in host.guests:
@@ -86,6 +106,7 @@ def plan_release(
         actions += [RemoveInterface(guest.uuid, n.alias, None if n.alias else n.mac) for n in nics]
         held = _others(guest, guest.config, nics, uid, record)
         actions += [RemoveHostdev(guest.uuid, h.address, h.alias) for h in held]
+        actions += [DropSavedImage(guest.uuid)] if _saved_with(guest, uid, record, adopted) else []
     for guest in host.guests:
         actions += _unneeded(guest, uid)
     if record:
@@ -198,14 +219,12 @@ def _heirs(members: list[Member], record: Record, host: Observation) -> dict[str
     return left
 
 
-def _still_held(
-    uid: str, record: Record | None, host: Observation, *, live: bool, adopted: AdoptedNic | None
-) -> Refusal | None:
+def _still_held(uid: str, record: Record | None, host: Observation, manner: Manner) -> Refusal | None:
     claimed = _claimed(record, host)
     for guest in host.guests:
         ours = our_hostdevs(guest, guest.live, uid, record)
         for hostdev in ours:
-            if not live:
+            if not manner.live:
                 return Refusal(
                     reasons.GUEST_RUNNING,
                     f"guest {guest.name} runs and holds {hostdev.address}: it is given back when the guest is shut off"
@@ -213,9 +232,9 @@ def _still_held(
                 )
             if refusal := _would_split(hostdev, guest, host):
                 return refusal
-        if refusal := _is_saved(guest, uid, record, adopted):
-            return refusal
-        if not live and _pool_nics(guest, guest.live_nics, uid, record, adopted):
+        if not manner.drops_image and (things := _saved_with(guest, uid, record, manner.adopted)):
+            return _is_saved(guest, things)
+        if not manner.live and _pool_nics(guest, guest.live_nics, uid, record, manner.adopted):
             return Refusal(
                 reasons.GUEST_RUNNING,
                 f"guest {guest.name} runs with a NIC of the assignment: it is taken out when the guest is shut off"
@@ -232,18 +251,21 @@ def _still_held(
     return None
 
 
-def _is_saved(guest: Guest, uid: str, record: Record | None, adopted: AdoptedNic | None) -> Refusal | None:
+def _saved_with(guest: Guest, uid: str, record: Record | None, adopted: AdoptedNic | None) -> list[str]:
+    """What of the assignment is in the guest's managed save image, in words."""
     saved = guest.saved
     if saved is None:
-        return None
+        return []
     devices = [str(h.address) for h in our_hostdevs(guest, saved.hostdevs, uid, record)]
-    things = devices or ["a NIC of the assignment"] * bool(_pool_nics(guest, saved.nics, uid, record, adopted))
-    if not things:
-        return None
+    return devices or ["a NIC of the assignment"] * bool(_pool_nics(guest, saved.nics, uid, record, adopted))
+
+
+def _is_saved(guest: Guest, things: list[str]) -> Refusal:
     return Refusal(
         GUEST_SAVED,
         f"guest {guest.name} is saved with {', '.join(things)}: its next start would resume it so, whatever its XML"
-        f" says; start it and shut it down, or drop what it had in memory: virsh managedsave-remove {guest.name}",
+        f" says; start it and shut it down, or drop what it had in memory: spec.savedImage: Drop, or virsh"
+        f" managedsave-remove {guest.name}",
     )
 
 

@@ -23,7 +23,7 @@ from ..core.plan import Decision, Plan
 from ..core.planned import in_words
 from ..core.published import record_from_status
 from ..core.reasons import Retry
-from ..core.release import AdoptedNic, release_inputs
+from ..core.release import Manner, release_inputs
 from ..ports import Host
 from .apply import apply
 from .approvals import Approvals, Planned
@@ -283,7 +283,7 @@ class AssignmentReconciler:
     def _roll_back(self, wish: Wish, host: Observation, why: Refusal, *, live: bool) -> tuple[Refusal, Refusal | None]:
         """Undo what was begun; the same refusal, or one that tells that undoing failed as well, and why it did."""
         try:
-            waits = self._releaser.undo(wish.uid, wish.owner, host, "rollback", live=live)
+            waits = self._releaser.undo(wish.uid, wish.owner, host, "rollback", Manner(live=live))
         except HostError as error:
             log.warning("%s: rollback: %s: %s", wish.owner, error.reason, error.message)
             waits = Refusal(error.reason, error.message)
@@ -320,8 +320,7 @@ class AssignmentReconciler:
         if wish.keeps:
             self._releaser.carry_out(plan, wish.owner, "release")
             return None
-        live, adopted = wish.spec.detach == LIVE, AdoptedNic.of(wish)
-        return self._releaser.undo(wish.uid, wish.owner, host, "release", live=live, adopted=adopted)
+        return self._releaser.undo(wish.uid, wish.owner, host, "release", Manner.of(wish))
 
     def _after_failed_release(self, obj: Assignment, wish: Wish, failure: Refusal) -> Result:
         outcome = Outcome(failed=failure)

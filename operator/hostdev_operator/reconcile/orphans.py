@@ -11,6 +11,7 @@ from ..core.checks import Refusal
 from ..core.errors import HostError
 from ..core.model import Observation
 from ..core.orphans import Orphan
+from ..core.release import PATIENTLY
 from .failures import FailureMemory
 from .looker import Looker
 from .release import Releaser
@@ -33,7 +34,7 @@ class OrphanReleaser:
             known = self._failures.holds_back(orphan.uid, _inputs(orphan, host))
             if known:
                 return known.trouble
-            waits = self._releaser.undo(orphan.uid, orphan.owner, host, "orphan", live=False)
+            waits = self._releaser.undo(orphan.uid, orphan.owner, host, "orphan", PATIENTLY)
         except HostError as error:
             log.warning("%s: orphan: %s: %s", orphan.owner, error.reason, error.message)
             failed = Refusal(error.reason, error.message)

@@ -6,21 +6,21 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ..core import reasons
-from ..core.actions import UNPLUGS, Action, RemoveHostdev, RemoveInterface
+from ..core.actions import UNPLUGS, Action, DropSavedImage, RemoveHostdev, RemoveInterface
 from ..core.assignment_status import Outcome
 from ..core.checks import Refusal
 from ..core.errors import HostError
-from ..core.intent import LIVE, Wish
+from ..core.intent import Wish
 from ..core.model import Observation
 from ..core.plan import Plan
-from ..core.release import AdoptedNic, plan_keep, plan_release, refused_unplug, rejected
+from ..core.release import Manner, plan_keep, plan_release, refused_unplug, rejected
 from ..ports import Host
 from .apply import apply
 
 log = logging.getLogger(__name__)
 
 #: What comes before the drivers, each followed by a second look at the host.
-_FIRST: tuple[tuple[type[Action], ...], ...] = (UNPLUGS, (RemoveHostdev, RemoveInterface))
+_FIRST: tuple[tuple[type[Action], ...], ...] = (UNPLUGS, (RemoveHostdev, RemoveInterface, DropSavedImage))
 
 
 class Releaser:
@@ -30,15 +30,13 @@ class Releaser:
         self._host = host
         self._look = look
 
-    def undo(
-        self, uid: str, owner: str, seen: Observation, phase: str, *, live: bool, adopted: AdoptedNic | None = None
-    ) -> Refusal | None:
-        """Give everything back; a refusal if it must wait. HostError if an action fails. ``live``: unplug as well.
+    def undo(self, uid: str, owner: str, seen: Observation, phase: str, manner: Manner) -> Refusal | None:
+        """Give everything back; a refusal if it must wait. HostError if an action fails.
 
         First out of the running guest, then out of the XML, each with a second look: libvirt lets a guest start while
         it removes the device, and then the guest has it. Once it is out, no new start can take it.
         """
-        plan = plan_release(uid, seen, live=live, adopted=adopted)
+        plan = plan_release(uid, seen, manner)
         for kinds in _FIRST:
             if isinstance(plan, Refusal):
                 return plan
@@ -46,7 +44,7 @@ class Releaser:
             if part.actions:
                 self._apply(part, owner, phase)
                 seen = self._look(seen, plan.actions)
-                plan = plan_release(uid, seen, live=live, adopted=adopted)
+                plan = plan_release(uid, seen, manner)
         if isinstance(plan, Refusal):
             return plan
         if any(isinstance(a, kinds) for a in plan.actions for kinds in _FIRST):
@@ -81,7 +79,7 @@ def plan_of_release(wish: Wish, host: Observation) -> Plan | Refusal:
     """What deleting the assignment does."""
     if wish.keeps:
         return plan_keep(wish.uid, host)
-    return plan_release(wish.uid, host, live=wish.spec.detach == LIVE, adopted=AdoptedNic.of(wish))
+    return plan_release(wish.uid, host, Manner.of(wish))
 
 
 def asks_the_guest(plan: Plan | Refusal) -> bool:

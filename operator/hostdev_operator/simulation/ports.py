@@ -29,13 +29,13 @@ from ..core.pool import PoolRecord
 from ..core.record import Record
 from ..core.sriov import Pf, VfConfig
 from ..ports import Clock, Host
-from .controllers import FakeControllers
+from .definitions import FakeDefinitions
 from .host import FakeGuest, FakeHost, insert, without, without_nic
 from .preparation import FakePreparation
 from .start_gate import FakeGate
 
 
-class FakeHypervisor(FakeControllers):
+class FakeHypervisor(FakeDefinitions):
     """libvirt: every call fails while the host's ``down`` is set."""
 
     def guests(self) -> tuple[GuestXml, ...]:

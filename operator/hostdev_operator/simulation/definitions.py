@@ -1,14 +1,14 @@
-"""PCI controllers of made-up guests: what libvirt's attach-device --config does with them."""
+"""Definitions of made-up guests: what libvirt does to their PCI controllers and save images."""
 
 from __future__ import annotations
 
 from ..core import domain_xml, reasons
-from ..core.actions import AddController, RemoveController
+from ..core.actions import AddController, DropSavedImage, RemoveController
 from ..core.errors import HostError
 from .host import FakeHost, insert, without_controller
 
 
-class FakeControllers:
+class FakeDefinitions:
     """The part of the fake libvirt that is about them; every call fails while the host's ``down`` is set."""
 
     def __init__(self, host: FakeHost) -> None:
@@ -42,3 +42,10 @@ class FakeControllers:
         if domain_xml.find_controller(guest.config, index, action.alias) is not None:
             with self._host.change(f"remove_controller {action.controller}"):
                 guest.config = without_controller(guest.config, index)
+
+    def drop_saved_image(self, action: DropSavedImage) -> None:
+        self._reach("drop_saved_image")
+        guest = self._host.guests.get(action.domain_uuid)
+        if guest is not None and guest.saved is not None:
+            with self._host.change(f"drop_saved_image {guest.name}"):
+                guest.saved = None
