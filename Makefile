@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export PYTHONPATH := operator
 # of tests/system, what runs beside its long story
-SHORT := $(addprefix tests/system/test_,idle.py faults.py pools.py nics.py adoption.py guide.py preparation.py)
+SHORT := $(addprefix tests/system/test_,idle.py faults.py pools.py nics.py adoption.py guide.py preparation.py topology.py)
 UNIT := tests/core tests/reconcile tests/adapters tests/shell tests/recordings tests/chaos
 
 .PHONY: help setup parts image demo test test-all e2e-kind chaos chaos-lab test-unit uninstall-check lint crds lock bench bench-fleet lab-shell clean
