@@ -25,6 +25,7 @@ from .core.actions import (
 )
 from .core.approval import Approval
 from .core.domain_xml import GuestXml
+from .core.guest import DefineGuest, ShutDownGuest, StartGuest, UndefineGuest
 from .core.host_status import Names
 from .core.lease import Lease
 from .core.model import PciDevice, Platform, Use
@@ -102,6 +103,18 @@ class Hypervisor(Protocol):
 
     def drop_saved_image(self, action: DropSavedImage) -> None:
         """Managedsave-remove; nothing to do if there is none, or the guest is gone or runs by now."""
+
+    def define_guest(self, step: DefineGuest) -> None:
+        """Define; what a persistent XML has that is not asked for, and has not been, stays."""
+
+    def start_guest(self, step: StartGuest) -> None:
+        """Start; nothing to do if it runs. HostError GuestNotFound if there is none."""
+
+    def shut_down_guest(self, step: ShutDownGuest) -> None:
+        """Shutdown, by ACPI, without waiting; nothing to do if it is off, or gone."""
+
+    def undefine_guest(self, step: UndefineGuest) -> None:
+        """Undefine --keep-nvram --keep-tpm; nothing to do if it is gone."""
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """attach-device --live; nothing to do if the running guest has it."""

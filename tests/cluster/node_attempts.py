@@ -15,7 +15,7 @@ from hostdev_operator.core.gone import ANNOTATION
 from tests.cluster.authority import FOREIGN, RBAC, SYSTEM, UUID, VERSION, Attempt, Spec, running
 
 ON_ASSIGNMENTS, ON_HOSTS = "hostdev-node-assignments", "hostdev-node-hosts"
-ON_POOLS, ON_EVENTS = "hostdev-node-pools", "hostdev-node-events"
+ON_POOLS, ON_EVENTS, ON_GUESTS = "hostdev-node-pools", "hostdev-node-events", "hostdev-node-guests"
 OURS, THEIRS, FREE = "deviceassignment/ours", "deviceassignment/theirs", "deviceassignment/free"
 CLEARED: Spec = {"nodeName": None, "record": None, "guest": None}
 RECORD: Spec = {"sequence": 99, "address": "0000:01:00.0", "managed": True, "groupPolicy": "DetachUnused"}
@@ -24,7 +24,12 @@ _NAMELESS = "your token names no node: take one that is bound to a pod"
 _BIND = "only the controller"
 _CANNOT = "cannot %s resource"
 _SEEN: Spec = {"observedGeneration": 7}
-_KINDS = {"deviceassignment": "DeviceAssignment", "devicehost": "DeviceHost", "nodevfpool": "NodeVFPool"}
+_KINDS = {
+    "deviceassignment": "DeviceAssignment",
+    "devicehost": "DeviceHost",
+    "nodevfpool": "NodeVFPool",
+    "guest": "Guest",
+}
 _AGENT, _CONTROLLER = (f"system:serviceaccount:{SYSTEM}:hostdev-{name}" for name in ("agent", "controller"))
 
 
@@ -90,8 +95,8 @@ def making(
 def telling(what: str, about: str, *words: str, by: str, who: str = "agent", **of: Any) -> Attempt:
     """An event; ``of`` changes what is in one of the agent of n1."""
     kind, name = about.split("/")
-    ours = kind in ("DeviceAssignment", "DeviceHost", "NodeVFPool", "VFPool")
-    namespaced = {} if kind in ("DeviceHost", "NodeVFPool", "VFPool", "Node") else {"namespace": "default"}
+    ours = kind in ("DeviceAssignment", "DeviceHost", "NodeVFPool", "VFPool", "Guest")
+    namespaced = {} if kind in ("DeviceHost", "NodeVFPool", "VFPool", "Guest", "Node") else {"namespace": "default"}
     made = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
@@ -242,6 +247,22 @@ NODE_REFUSED: tuple[Attempt, ...] = (
     rbac("change a pool's part", 'patch nodevfpool lan.n1 --type=merge -p {"spec":{"numVFs":7}}', _CANNOT % "patch"),
     rbac("delete a pool's part", "delete nodevfpool lan.n2", _CANNOT % "delete"),
     rbac("delete a pool", "delete vfpool lan", _CANNOT % "delete"),
+    # -- guests
+    applying("report on another node's guest", "guest/web.n2", _SEEN, "node n2 alone", _TOKEN, by=ON_GUESTS),
+    merging("say that another node has ended it", "guest/web.n2", {"nodeName": None}, _TOKEN, by=ON_GUESTS),
+    applying("say that another node has the own guest", "guest/web.n1", {"nodeName": "n2"}, "n1", by=ON_GUESTS),
+    applying("with a token that names no node", "guest/web.n1", _SEEN, _NAMELESS, by=ON_GUESTS, who="nameless"),
+    patching(
+        "as the controller, have a guest run what it likes",
+        "guest/web.n1",
+        {"spec": {"domainXML": "<domain/>"}},
+        "who may update guests",
+        by=ON_GUESTS,
+        who="controller",
+    ),
+    rbac("change a guest", 'patch guest web.n1 --type=merge -p {"spec":{"vcpus":7}}', _CANNOT % "patch"),
+    rbac("delete a guest", "delete guest web.n2", _CANNOT % "delete"),
+    making("make a guest", "Guest", "x", _CANNOT % "create", by=RBAC, spec={"nodeName": "n1", "memory": "1Gi"}),
     # -- events
     telling("report as another node's agent", "DeviceAssignment/ours", by=ON_EVENTS, reportingInstance="n2"),
     telling("as the controller", "DeviceAssignment/ours", by=ON_EVENTS, reportingController="hostdev.dev/x"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.node_attempts import NODE_REFUSED, ON_ASSIGNMENTS, ON_EVENTS, ON_HOSTS, ON_POOLS
+from tests.cluster.node_attempts import NODE_REFUSED, ON_ASSIGNMENTS, ON_EVENTS, ON_GUESTS, ON_HOSTS, ON_POOLS
 from tests.cluster.trying import Object
 
 _FILE = Path(__file__).resolve().parents[2] / "manifests" / "base" / "admission-nodes.yaml"
@@ -87,6 +87,11 @@ REVEALS: dict[str, tuple[str, ...]] = {
         "make the own one with the node said to be gone",
     ),
     ON_POOLS: ("say that another node has given it back", "say that another node has the own pool"),
+    ON_GUESTS: (
+        "as the controller, have a guest run what it likes",
+        "say that another node has ended it",
+        "say that another node has the own guest",
+    ),
     ON_EVENTS: (
         "report as another node's agent",
         "about a pod",
@@ -99,20 +104,31 @@ REVEALS: dict[str, tuple[str, ...]] = {
 def _missing() -> Iterator[Mutant]:
     for policy, attempts in REVEALS.items():
         for place, attempt in enumerate(attempts):
-            who = "newcomer" if attempt.startswith("make the own one") else "agent"
-            yield _mutant(policy, f"without validation {place}", _without("validations", place), attempt, who)
-        yield _mutant(policy, "for nobody", _for_nobody, attempts[0])
+            yield _mutant(policy, f"without validation {place}", _without("validations", place), attempt, _who(attempt))
+        yield _mutant(policy, "for nobody", _for_nobody, attempts[0], _who(attempts[0]))
+
+
+def _who(attempt: str) -> str:
+    others = {"make the own one": "newcomer", "as the controller": "controller"}
+    return next((who for words, who in others.items() if attempt.startswith(words)), "agent")
 
 
 MUTANTS: tuple[Mutant, ...] = (
     *_missing(),
     *(
-        _mutant(policy, f"{condition}: {new} instead of {old}", _spared(condition, old, new), REVEALS[policy][0])
+        _mutant(
+            policy,
+            f"{condition}: {new} instead of {old}",
+            _spared(condition, old, new),
+            REVEALS[policy][0],
+            _who(REVEALS[policy][0]),
+        )
         for policy, condition, old, new in (
             (ON_ASSIGNMENTS, "operator", "'patch'", "'update'"),
             (ON_ASSIGNMENTS, "no-controller", "'bind-assignments'", "'list'"),
             (ON_HOSTS, "no-administrator", "'update'", "'create'"),
             (ON_POOLS, "no-administrator", "'update'", "'list'"),
+            (ON_GUESTS, "no-administrator", "'update'", "'list'"),
             (ON_EVENTS, "agent", "[^:]+", "default"),
         )
     ),

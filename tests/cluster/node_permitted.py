@@ -13,6 +13,7 @@ from tests.cluster.node_attempts import (
     condition,
     making,
     merging,
+    patching,
     telling,
 )
 
@@ -29,16 +30,28 @@ NODE_ALLOWED: tuple[Attempt, ...] = (
     applying("take a pool", "nodevfpool/lan.n1", {"nodeName": "n1"}, by=""),
     applying("report on it", "nodevfpool/lan.n1", {"observedGeneration": 1, "nodeName": "n1", **_READY}, by=""),
     merging("give it back", "nodevfpool/lan.n1", {"nodeName": None, "record": None, "vfs": None}, by=""),
+    applying("take a guest up", "guest/web.n1", {"nodeName": "n1"}, by=""),
+    applying("report on it", "guest/web.n1", {"observedGeneration": 1, "nodeName": "n1", **_READY}, by=""),
+    merging("say that it has ended", "guest/web.n1", {"nodeName": None, "state": None}, by=""),
     telling("an event about an own assignment", "DeviceAssignment/ours", by=""),
     telling("about its pool", "NodeVFPool/lan.n1", by=""),
     telling("about its host", "DeviceHost/n1", by=""),
+    telling("about its guest", "Guest/web.n1", by=""),
     # -- what a stolen token can do still
     telling("an event about another node's assignment, in its own name", "DeviceAssignment/theirs", by=""),
     *(
         running(f"read the {kind} of all nodes", "agent", f"get {kind.lower()} -A", by="")
-        for kind in ("DeviceAssignments", "DeviceHosts", "NodeVFPools")
+        for kind in ("DeviceAssignments", "DeviceHosts", "NodeVFPools", "Guests")
     ),
     # -- others
+    patching(
+        "hold a guest's end up",
+        "guest/web.n2",
+        {"metadata": {"finalizers": ["hostdev.dev/guest"]}},
+        by="",
+        who="controller",
+    ),
+    patching("let it go", "guest/web.n2", {"metadata": {"finalizers": None}}, by="", who="controller"),
     applying("bind", FREE, {"nodeName": "n2", "domainUUID": FOREIGN}, by="", who="controller"),
     applying("judge what is bound", OURS, {"conditions": [condition("Accepted", "False")]}, by="", who="controller"),
     merging("clear the binding of a node that is gone", THEIRS, {"nodeName": None}, by="", who="controller"),

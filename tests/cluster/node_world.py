@@ -13,7 +13,7 @@ from tests.cluster.trying import Kubeconfigs, Object, create
 #: Whose token is bound to a pod on which node.
 _AGENTS = {"agent": "n1", "newcomer": "n3"}
 _BINDING = "test-node-steward"
-#: kubectl reads a status before it patches it, which the product does not.
+#: kubectl reads what it patches, which the product does not.
 _READERS = "test-status-readers"
 
 #: Object -> its status before the attempts.
@@ -25,6 +25,8 @@ _STATUS: dict[str, Object] = {
     "devicehost/n2": {"guests": [{"name": "web", "uuid": FOREIGN, "active": False, "persistent": True}]},
     "nodevfpool/lan.n1": {"nodeName": "n1"},
     "nodevfpool/lan.n2": {"nodeName": "n2"},
+    "guest/web.n1": {"nodeName": "n1"},
+    "guest/web.n2": {"nodeName": "n2"},
 }
 
 
@@ -38,6 +40,8 @@ def _objects() -> Iterator[Object]:
         yield {"apiVersion": VERSION, "kind": "DeviceHost", "metadata": {"name": node}}
         meta, part = {"name": f"lan.{node}"}, {**spec, "poolName": "lan", "nodeName": node}
         yield {"apiVersion": VERSION, "kind": "NodeVFPool", "metadata": meta, "spec": part}
+        guest = {"nodeName": node, "memory": "1Gi"}
+        yield {"apiVersion": VERSION, "kind": "Guest", "metadata": {"name": f"web.{node}"}, "spec": guest}
 
 
 def begin(plane: ControlPlane) -> Kubeconfigs:
@@ -49,7 +53,7 @@ def begin(plane: ControlPlane) -> Kubeconfigs:
     plane.ensure_service_account(SYSTEM, "steward")
     who = f"--serviceaccount={SYSTEM}:steward"
     plane.kubectl("create", "clusterrolebinding", _BINDING, "--clusterrole=hostdev-administrator", who)
-    kinds = "deviceassignments/status,devicehosts/status,nodevfpools/status"
+    kinds = "deviceassignments/status,devicehosts/status,nodevfpools/status,guests/status,guests"
     plane.kubectl("create", "clusterrole", _READERS, "--verb=get", f"--resource={kinds}")
     everybody = f"--group=system:serviceaccounts:{SYSTEM}"
     plane.kubectl("create", "clusterrolebinding", _READERS, f"--clusterrole={_READERS}", everybody)

@@ -119,10 +119,12 @@ def test_bound_assignment_cannot_be_changed(plane: ControlPlane) -> None:
         {"driver": {"name": "vfio"}},
         {"groupPolicy": "AssignAll"},
         {"domain": None},
+        {"guestAddress": "0000:05:00.0"},
     )
     for spec in specs:
-        change(plane, bound, spec, "of a bound assignment only attach, detach, network, adopt, requireAtStart,")
+        change(plane, bound, spec, "of a bound assignment only attach, detach, topology, spareHotplugPorts, network,")
     change(plane, bound, {"attach": "NextBoot", "detach": "Live", "requireAtStart": True})
+    change(plane, bound, {"topology": "Auto", "spareHotplugPorts": 2, "savedImage": "Drop"})
     found = plane.kubectl("get", "deviceassignments", "--field-selector=status.nodeName=n7", "-o", "name").stdout
     assert found.split() == ["deviceassignment.hostdev.dev/bound"]
     plane.kubectl("delete", *bound)

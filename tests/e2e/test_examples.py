@@ -44,7 +44,8 @@ CASES = (
 
 def test_none_is_forgotten() -> None:
     elsewhere = {
-        *("adopt", "approval", "devicehost", "hot-plug", "namespace", "pool", "pool-guests", "stubborn-guest", "vf"),
+        *("adopt", "approval", "devicehost", "guest", "hot-plug", "namespace", "pool", "pool-guests", "vf"),
+        "stubborn-guest",
     }
     assert {case.name for case in CASES} | elsewhere == {path.stem for path in EXAMPLES.glob("*.yaml")}
 
@@ -77,6 +78,20 @@ def test_hot_plug_and_unplug(installation: Installation) -> None:
     assert installation.drivers(CARD, MATE) == [HELD, HELD]
     installation.kind.kubectl("delete", "deviceassignment", "hot-nic", "--timeout=60s")
     assert installation.host()["guests"]["web"] == {"running": True, "config": [], "live": []}
+    assert installation.drivers(CARD, MATE) == ["e1000", "e1000"]
+
+
+def test_a_guest_that_is_made_with_its_device(installation: Installation) -> None:
+    installation.apply("guest")
+    installation.wait_for("guest/app", "AsAsked")
+    made = installation.host()["guests"]["app"]
+    assert (made["running"], made["live"]) == (True, [CARD])
+    shown = installation.kind.kubectl("get", "guest", "app").stdout.split()
+    assert shown[shown.index("app") + 2 : shown.index("app") + 5] == ["Running", "True", "AsAsked"]
+    installation.kind.kubectl("delete", "deviceassignment", "app-nic", "--wait=false")
+    installation.kind.kubectl("delete", "guest", "app", "--timeout=60s")
+    installation.wait_until_gone("deviceassignment/app-nic")
+    assert "app" not in installation.host()["guests"]
     assert installation.drivers(CARD, MATE) == ["e1000", "e1000"]
 
 

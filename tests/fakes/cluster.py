@@ -39,7 +39,11 @@ _DEFAULT: Body = {
         "annotations": {"hostdev.dev/guests": "*", "hostdev.dev/pools": "*"},
     },
 }
-_NODE_FIELDS = {"DeviceAssignment": ("status", "nodeName"), "NodeVFPool": ("spec", "nodeName")}
+_NODE_FIELDS = {
+    "DeviceAssignment": ("status", "nodeName"),
+    "NodeVFPool": ("spec", "nodeName"),
+    "Guest": ("spec", "nodeName"),
+}
 
 
 class FakeCluster:

@@ -22,6 +22,7 @@ from hostdev_operator.core.settings import Settings
 from hostdev_operator.simulation.host import FakeHost
 from tests.fakes.samples import DB, LONER, MATE, NIC, OTHER_UID, PORT, WEB, assignment, device, small_host, spec
 from tests.reconcile import preparing
+from tests.reconcile.guest_scenarios import GUEST_SCENARIOS
 from tests.reconcile.nic_scenarios import NIC_SCENARIOS
 from tests.reconcile.pool_scenarios import POOL_SCENARIOS
 from tests.reconcile.running import Engine, ready
@@ -363,6 +364,7 @@ SCENARIOS: dict[str, Scenario] = {
     "GuestRunning": guest_running,
     "StartHookMissing": start_hook_missing,
     "GuestSaved": guest_saved,
+    **GUEST_SCENARIOS,
     **NIC_SCENARIOS,
     **POOL_SCENARIOS,
 }

@@ -29,7 +29,7 @@ class PoolWorld:
 
     async def settle(self, seconds: float = 1.0) -> None:
         """Until the queues are empty, and statuses that waited for their turn are written."""
-        queues = (self.controller.queue, self.controller.pools.queue)
+        queues = (self.controller.queue, self.controller.pools.queue, self.controller.guests.queue)
         await asyncio.sleep(seconds)
         while not all(queue.idle for queue in queues):  # noqa: ASYNC110 - the clock is the test's
             await asyncio.sleep(0.01)
@@ -135,10 +135,12 @@ async def controlling(*nodes: str, cluster: FakeCluster | None = None) -> AsyncI
     world.cluster.watch("DeviceHost", controller.host_seen)
     world.cluster.watch("VFPool", pools.pool_seen)
     world.cluster.watch("NodeVFPool", pools.node_pool_seen)
+    world.cluster.watch("Guest", controller.guests.seen)
     world.cluster.watch("Node", pools.node_seen)
     world.cluster.watch("Namespace", controller.namespace_seen)
     await controller.list_all()
-    tasks = [asyncio.create_task(controller.queue.run()), asyncio.create_task(pools.queue.run())]
+    queues = (controller.queue, pools.queue, controller.guests.queue)
+    tasks = [asyncio.create_task(queue.run()) for queue in queues]
     world.cluster.writes.clear()
     yield world
     for task in tasks:

@@ -12,6 +12,7 @@ from hostdev_operator.core.record import Record
 from tests.fakes.samples import DB, MATE, NIC, WEB, body
 from tests.shell.loop import on_loop
 from tests.shell.pool_world import controlling
+from tests.shell.test_guests import wanted
 from tests.shell.world import World, running
 
 # -- controller and agent together -----------------------------------------------------------------------------------
@@ -298,8 +299,16 @@ async def test_an_outdated_write_is_refused_and_the_object_read_again() -> None:
 
 BASE = Path(__file__).resolve().parents[2] / "manifests" / "base"
 WATCHED = {
-    "hostdev-agent": ("deviceassignments", "devicehosts", "nodevfpools"),
-    "hostdev-controller": ("deviceassignments", "devicehosts", "vfpools", "nodevfpools", "nodes", "namespaces"),
+    "hostdev-agent": ("deviceassignments", "devicehosts", "nodevfpools", "guests"),
+    "hostdev-controller": (
+        "deviceassignments",
+        "devicehosts",
+        "vfpools",
+        "nodevfpools",
+        "guests",
+        "nodes",
+        "namespaces",
+    ),
 }
 CONTROLLER_NEEDS = {
     ("list", "deviceassignments"),
@@ -314,6 +323,8 @@ CONTROLLER_NEEDS = {
     ("create", "nodevfpools"),
     ("patch", "nodevfpools"),
     ("delete", "nodevfpools"),
+    ("list", "guests"),
+    ("patch", "guests"),
     ("list", "nodes"),
     ("list", "namespaces"),
     ("create", "events"),
@@ -334,6 +345,7 @@ async def test_the_controllers_role_has_what_its_work_needs() -> None:
         world.pool()
         await world.settle()
         await world.report()
+        world.cluster.create(wanted())
         world.cluster.edit("lan.n1", {"numVFs": 1}, kind="NodeVFPool")
         for name in ("first", "second"):
             world.cluster.create(body(name, network={"mac": "52:54:00:00:00:0a"}))
@@ -351,6 +363,7 @@ async def test_the_agents_role_has_what_its_work_needs() -> None:
     async with running(report=False) as world:
         await world.report()
         world.cluster.create(body())
+        world.cluster.create(wanted())
         await world.settle()
         world.agent.seen("DELETED", world.cluster.get("nic"))
         world.cluster.delete("nic")
@@ -358,6 +371,7 @@ async def test_the_agents_role_has_what_its_work_needs() -> None:
         assert not world.cluster.exists("nic")
         asked = world.cluster.asked["hostdev-agent"]
         assert {("create", "devicehosts"), ("patch", "deviceassignments/status"), ("create", "events")} <= asked
+        assert ("patch", "guests/status") in asked
         assert asked <= allowed("hostdev-agent")
 
 

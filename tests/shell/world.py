@@ -38,7 +38,7 @@ class World:
 
     async def settle(self) -> None:
         """Until all queues are empty."""
-        queues = (self.agent.queue, self.controller.queue, self.controller.pools.queue)
+        queues = (self.agent.queue, self.controller.queue, self.controller.pools.queue, self.controller.guests.queue)
         for _ in range(3):
             await asyncio.sleep(0.01)
             while not all(queue.idle for queue in queues):  # noqa: ASYNC110 - the clock is the test's
@@ -80,14 +80,17 @@ async def running(*, agent: bool = True, controller: bool = True, report: bool =
         world.cluster.watch("DeviceHost", world.controller.host_seen)
         world.cluster.watch("VFPool", world.controller.pools.pool_seen)
         world.cluster.watch("NodeVFPool", world.controller.pools.node_pool_seen)
+        world.cluster.watch("Guest", world.controller.guests.seen)
         world.cluster.watch("Node", world.controller.pools.node_seen)
         world.cluster.watch("Namespace", world.controller.namespace_seen)
         await world.controller.list_all()
         tasks.append(asyncio.create_task(world.controller.queue.run()))
         tasks.append(asyncio.create_task(world.controller.pools.queue.run()))
+        tasks.append(asyncio.create_task(world.controller.guests.queue.run()))
     if agent:
         world.cluster.watch("DeviceAssignment", world.agent.seen, NODE)
         world.cluster.watch("DeviceHost", world.agent.host_seen)
+        world.cluster.watch("Guest", world.agent.guest_seen, NODE)
         await world.agent.list_bound()
         tasks.append(asyncio.create_task(world.agent.queue.run()))
     world.cluster.writes.clear()

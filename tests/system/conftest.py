@@ -77,10 +77,13 @@ def clean(stack: Stack) -> None:
     lab.run("virsh -q version > /dev/null 2>&1 || lab-libvirtd start")
     if not (stack.agent and stack.agent.alive()):
         stack.start_agent()
+    if stack.guests():  # before they are off: whose Guest is there would be started again
+        stack.plane.kubectl("delete", "guests", "--all", "--wait=false")
     lab.run("for g in $(virsh -q list --name); do virsh -q destroy $g; done")
     if stack.assignments():
         stack.plane.kubectl("delete", "deviceassignments", "--all", "--wait=false")
         stack.wait("all assignments to be gone", lambda: not stack.assignments())
+    stack.wait("all Guests to be gone", lambda: not stack.guests())
     if stack.pools():
         stack.plane.kubectl("delete", "vfpools", "--all", "--wait=false")
         stack.wait("all pools to be gone", lambda: not stack.pools())

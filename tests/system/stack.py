@@ -205,6 +205,11 @@ class Stack:
         body = self.plane.read("/apis/hostdev.dev/v1alpha1/vfpools") or {}
         return list(body.get("items", []))
 
+    def guests(self) -> list[dict[str, Any]]:
+        """All Guests."""
+        body = self.plane.read("/apis/hostdev.dev/v1alpha1/guests") or {}
+        return list(body.get("items", []))
+
     def host_condition(self, kind: str) -> str | None:
         """The status of one of the DeviceHost's conditions."""
         conditions = self.get("devicehost", self.node).get("status", {}).get("conditions", [])
@@ -223,9 +228,9 @@ class Stack:
         """`kubectl patch --type merge`."""
         self.plane.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(change))
 
-    def condition(self, name: str, kind: str = "Ready") -> dict[str, str]:
-        """One condition of an assignment; empty if it is not there."""
-        body = self.find("deviceassignment", name) or {}
+    def condition(self, name: str, kind: str = "Ready", of: str = "deviceassignment") -> dict[str, str]:
+        """One condition of an object; empty if it is not there."""
+        body = self.find(of, name) or {}
         conditions = body.get("status", {}).get("conditions", [])
         return next((c for c in conditions if c["type"] == kind), {})
 
@@ -253,6 +258,12 @@ class Stack:
         self.wait(f"{name}: {kind}={status} {reason or ''}", test, seconds)
         return self.condition(name, kind).get("message", "")
 
+    def wait_guest(self, name: str, reason: str, kind: str = "Ready", seconds: float = 120) -> str:
+        """Wait until a Guest's condition has a reason; returns its message."""
+        what = f"Guest {name}: {kind}: {reason}"
+        self.wait(what, lambda: self.condition(name, kind, "guest").get("reason") == reason, seconds)
+        return self.condition(name, kind, "guest").get("message", "")
+
     def wait_gone(self, name: str, seconds: float = 120) -> None:
         """Wait until an assignment is deleted for good."""
         self.wait(f"{name} to be gone", lambda: not self.exists("deviceassignment", name), seconds)
@@ -277,7 +288,7 @@ class Stack:
         agent = self.agent.log()[-6000:] if self.agent else ""
         controller = self.controller_log.read_text()[-2000:] if self.controller_log.exists() else ""
         guests = self.lab.run("timeout 20 virsh list --all", check=False).stdout
-        kinds = "deviceassignments,vfpools,nodevfpools"
+        kinds = "deviceassignments,vfpools,nodevfpools,guests"
         objects = self.plane.kubectl("get", kinds, "-A", "-o", "yaml", check=False).stdout
         return f"--- agent\n{agent}\n--- controller\n{controller}\n--- guests\n{guests}\n--- objects\n{objects}"
 

@@ -26,6 +26,7 @@ from ..core.actions import (
 )
 from ..core.domain_xml import GuestXml
 from ..core.errors import HostError
+from ..core.guest import DefineGuest, ShutDownGuest, StartGuest, UndefineGuest
 from ..core.host_status import Names
 from ..core.network_xml import NetworkXml
 from ..core.pci import PciAddress
@@ -181,6 +182,22 @@ class LibvirtHypervisor:
         """VirDomainManagedSaveRemove."""
         what = f"dropping the managed save image of guest {action.domain_uuid}"
         self._call(what, lambda c: hypervisor_domains.drop_image(c, action.domain_uuid), CHANGE_SECONDS)
+
+    def define_guest(self, step: DefineGuest) -> None:
+        """virDomainDefineXMLFlags(VALIDATE)."""
+        self._call(str(step), lambda c: hypervisor_domains.define(c, step.definition), CHANGE_SECONDS)
+
+    def start_guest(self, step: StartGuest) -> None:
+        """virDomainCreate, which takes managed devices from their host drivers."""
+        self._call(str(step), lambda c: hypervisor_domains.start(c, step.uuid), DRIVER_SECONDS)
+
+    def shut_down_guest(self, step: ShutDownGuest) -> None:
+        """VirDomainShutdown."""
+        self._call(str(step), lambda c: hypervisor_domains.shut_down(c, step.uuid), CHANGE_SECONDS)
+
+    def undefine_guest(self, step: UndefineGuest) -> None:
+        """virDomainUndefineFlags: a guest that is saved, or has snapshots, is refused."""
+        self._call(str(step), lambda c: hypervisor_domains.undefine(c, step.uuid), CHANGE_SECONDS)
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """virDomainAttachDeviceFlags(LIVE). VFIO locks all of the guest's memory at the first device."""

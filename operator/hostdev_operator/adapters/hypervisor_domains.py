@@ -8,7 +8,9 @@ from typing import Any
 
 import libvirt
 
+from ..core import guest_xml
 from ..core.domain_xml import GuestXml
+from ..core.guest_xml import Definition
 from .libvirt_errors import unless_gone
 
 #: Only a running domain's XML has an id.
@@ -79,6 +81,35 @@ def drop_image(connection: Any, uuid: str) -> None:
     domain = unless_gone(connection.lookupByUUIDString, uuid)
     if domain is not None and not domain.isActive() and domain.hasManagedSaveImage(0):
         domain.managedSaveRemove(0)
+
+
+def define(connection: Any, definition: Definition) -> None:
+    """With what its persistent XML has beside, passwords too."""
+    domain = unless_gone(connection.lookupByUUIDString, definition.uuid)
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    current = unless_gone(domain.XMLDesc, flags) if domain is not None and domain.isPersistent() else None
+    connection.defineXMLFlags(guest_xml.defined(definition, current), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def start(connection: Any, uuid: str) -> None:
+    """Start it; nothing to do if it runs."""
+    domain = connection.lookupByUUIDString(uuid)
+    if not domain.isActive():
+        domain.create()
+
+
+def shut_down(connection: Any, uuid: str) -> None:
+    """Ask it to shut down."""
+    domain = unless_gone(connection.lookupByUUIDString, uuid)
+    if domain is not None and domain.isActive():
+        domain.shutdown()
+
+
+def undefine(connection: Any, uuid: str) -> None:
+    """Undefine it; EFI variables and TPM state stay."""
+    domain = unless_gone(connection.lookupByUUIDString, uuid)
+    if domain is not None:
+        unless_gone(domain.undefineFlags, libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM)
 
 
 def config_of(domain: Any) -> str:

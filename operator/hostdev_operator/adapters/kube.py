@@ -29,6 +29,7 @@ _KINDS: dict[str, Any] = {
     "DeviceHost": create_global_resource(GROUP, VERSION, "DeviceHost", "devicehosts"),
     "VFPool": create_global_resource(GROUP, VERSION, "VFPool", "vfpools"),
     "NodeVFPool": create_global_resource(GROUP, VERSION, "NodeVFPool", "nodevfpools"),
+    "Guest": create_global_resource(GROUP, VERSION, "Guest", "guests"),
     "Node": create_global_resource("", "v1", "Node", "nodes"),
     "Namespace": create_global_resource("", "v1", "Namespace", "namespaces"),
     "DaemonSet": create_namespaced_resource("apps", "v1", "DaemonSet", "daemonsets"),
@@ -37,7 +38,7 @@ _KINDS: dict[str, Any] = {
 _NAMESPACED = frozenset({"DeviceAssignment", "DaemonSet", "Deployment"})
 #: What replace writes of metadata.
 _REPLACED = ("finalizers", "ownerReferences")
-_NODE_FIELDS = {"DeviceAssignment": "status.nodeName", "NodeVFPool": "spec.nodeName"}
+_NODE_FIELDS = {"DeviceAssignment": "status.nodeName", "NodeVFPool": "spec.nodeName", "Guest": "spec.nodeName"}
 _Event: Any = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
 
 

@@ -24,6 +24,7 @@ from ..core.actions import (
 )
 from ..core.domain_xml import GuestXml
 from ..core.errors import HostError
+from ..core.guest import DefineGuest, ShutDownGuest, StartGuest, UndefineGuest
 from ..core.host_status import Names
 from ..core.network_xml import NetworkXml
 from ..core.pci import PciAddress
@@ -217,6 +218,22 @@ class RecordedHypervisor:
     def drop_saved_image(self, action: DropSavedImage) -> None:
         """Refused."""
         _refuse(action)
+
+    def define_guest(self, step: DefineGuest) -> None:
+        """Refused."""
+        _refuse(step)
+
+    def start_guest(self, step: StartGuest) -> None:
+        """Refused."""
+        _refuse(step)
+
+    def shut_down_guest(self, step: ShutDownGuest) -> None:
+        """Refused."""
+        _refuse(step)
+
+    def undefine_guest(self, step: UndefineGuest) -> None:
+        """Refused."""
+        _refuse(step)
 
     def plug_hostdev(self, action: PlugHostdev) -> None:
         """Refused."""

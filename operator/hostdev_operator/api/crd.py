@@ -12,6 +12,7 @@ from . import GROUP, VERSION
 from .common import Model
 from .deviceassignment import DeviceAssignment
 from .devicehost import DeviceHost
+from .guest import Guest
 from .vfpool import NodeVFPool, VFPool
 
 _KEPT = (
@@ -99,6 +100,17 @@ KINDS = (
             Column("PF", ".status.pf.name"),
             *_COUNTS,
             Column("NetworkActive", ".status.network.active", "boolean"),
+            Column("Ready", _condition("Ready", "status")),
+            Column("Reason", _condition("Ready", "reason")),
+            _AGE,
+        ),
+        (".spec.nodeName",),
+    ),
+    Kind(
+        Guest, "guests", "hdg", "Cluster",
+        (
+            Column("Node", ".spec.nodeName"),
+            Column("State", ".status.state"),
             Column("Ready", _condition("Ready", "status")),
             Column("Reason", _condition("Ready", "reason")),
             _AGE,

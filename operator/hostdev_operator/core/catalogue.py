@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import preparation_reasons, saved_reasons, start_reasons, topology_reasons  # noqa: F401 - their rows
+from . import guest_reasons, preparation_reasons, saved_reasons, start_reasons, topology_reasons  # noqa: F401 - their rows
 from .reasons import CATALOGUE, TOPICS, Reason
 
 _CONDITIONS = """# Conditions and reasons
@@ -50,6 +50,14 @@ names both |
 | VFsReady | the PF has as many VFs as are asked for, those of the pool among them |
 | NetworkReady | the libvirt network is the pool's, defined as asked, started as it is defined, and started at boot |
 | Ready | all of it, and the PF is up |
+
+A Guest has these conditions:
+
+| condition | True means |
+|---|---|
+| Defined | libvirt has it as asked, in its persistent XML |
+| Running | it runs; reason PendingGuestRestart: as it was defined before its last change |
+| Ready | it is defined, and runs or is off, as asked |
 
 A DeviceHost has these conditions:
 

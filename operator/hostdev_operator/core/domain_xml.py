@@ -18,6 +18,8 @@ from .slots import Slots
 from .topology import BRIDGE, EXPRESS_BRIDGE, PORT, Topology
 
 _HOSTDEVS = "devices/hostdev[@mode='subsystem'][@type='pci'] | devices/interface[@type='hostdev']"
+#: The element in a domain's <metadata> that says what its Guest has asked for.
+ASKED = "{https://hostdev.dev/guest}asked"
 #: What QEMU calls a controller, where that is not libvirt's word.
 _QEMU_MODELS = {EXPRESS_BRIDGE: "pcie-pci-bridge"}
 #: Paravirtual devices, by what each kind calls itself.
@@ -46,6 +48,11 @@ class GuestXml:
 def parse(text: str) -> Element:
     """Parse libvirt's XML; etree.XMLSyntaxError if it is broken."""
     return etree.fromstring(text.encode(), _PARSER)
+
+
+def asked_before(domain: Element) -> str | None:
+    """What a Guest has asked for when it was defined (core/guest_xml.py); None if none has made it."""
+    return domain.findtext(f"metadata/{ASKED}")
 
 
 def _elements(node: Element, path: str) -> list[Element]:
@@ -143,6 +150,7 @@ def guest(xml: GuestXml, networks: Mapping[str, frozenset[str]]) -> Guest:
         virtio_devices=max((len(_elements(d, _VIRTIO)) for d in both), default=0),
         scsi_disks=max((len(_elements(d, "devices/disk[target/@bus='scsi']")) for d in both), default=0),
         saved=_saved(xml.saved),
+        asked=asked_before(config) if config is not None else None,
     )
 
 

@@ -152,7 +152,7 @@ class Guest:
     which changes with each start; ``slots`` are free for hot plug. ``topology`` is that of its persistent definition,
     ``live_topology`` of its running one. ``memory`` and ``hard_limit`` (memtune) are in KiB. ``viommu``: it has an
     IOMMU of its own. ``virtio_devices`` and ``scsi_disks`` are counts.
-    ``saved``: it is off and has a managed save image.
+    ``saved``: it is off and has a managed save image. ``asked``: what its Guest has asked for when it was defined.
     """
 
     uuid: str
@@ -176,6 +176,7 @@ class Guest:
     virtio_devices: int = 0
     scsi_disks: int = 0
     saved: Saved | None = None
+    asked: str | None = None
 
     @property
     def hostdevs(self) -> tuple[Hostdev, ...]:

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 
 from ..api import API_VERSION
 from ..core.errors import HostError
+from ..core.guest import GuestWish
 from ..core.reasons import Retry
 from ..ports import Body, Cluster, ClusterError, Host
 from ..reconcile.assignment import AssignmentReconciler
 from ..reconcile.context import Context
+from ..reconcile.guests import GuestReconciler
 from ..reconcile.host import HostReporter
 from ..reconcile.locks import NamedLocks
 from ..reconcile.looker import Looker
 from ..reconcile.pools import PoolReconciler
 from . import runner
 from .assignment_work import AssignmentWork
+from .guest_work import GuestWork, waiting
 from .host_report import HostReport
 from .pages import Pages
 from .pool_work import PoolWork
@@ -76,6 +79,7 @@ class Agent:
         calls = Calls(self._news, self.host_changed)
         self.assignments = AssignmentWork(node, host, cluster, reconciler, calls)
         self.pools = PoolWork(node, host, cluster, pools, calls)
+        self.guests = GuestWork(node, host, cluster, GuestReconciler(host, self._looker, locks, self._waits), calls)
         self.queue = KeyedQueue(self._work)
         self.host = HostReport(
             node,
@@ -102,6 +106,11 @@ class Agent:
             self.queue.add(body["metadata"]["uid"])
             self._wake(lambda other: not is_ready(other))
 
+    def guest_seen(self, event: str | None, body: Body) -> None:
+        """An event of the watch on Guests."""
+        if self.guests.objects.seen(event, body):
+            self.queue.add(body["metadata"]["uid"])
+
     def host_seen(self, event: str | None, body: Body) -> None:
         """An event of the watch on this node's DeviceHost, which there always is: the agent itself makes it."""
         self._told = True
@@ -126,9 +135,16 @@ class Agent:
         self.host.dirty.set()
 
     def _wake(self, which: Callable[[Body], bool]) -> None:
-        for body in (*self.pools.objects.bodies(), *self.assignments.objects.bodies()):
+        for body in (b for kind in self._kinds for b in kind.objects.bodies()):
             if which(body):
                 self.queue.add(body["metadata"]["uid"])
+
+    @property
+    def _kinds(self) -> tuple[PoolWork, GuestWork, AssignmentWork]:
+        return self.pools, self.guests, self.assignments
+
+    def _waits(self, wish: GuestWish) -> str | None:
+        return waiting(wish, self.assignments.objects)
 
     def unready(self) -> str | None:
         """For the readiness probe."""
@@ -218,6 +234,8 @@ class Agent:
         await self.host.read_settings()
         for body in await runner.until_it_works("listing pools", lambda: self._list("NodeVFPool")):
             await self.pools.take_up(body)
+        for body in await runner.until_it_works("listing guests", lambda: self._list("Guest")):
+            await self.guests.take_up(body)
         for body in await runner.until_it_works("listing assignments", lambda: self._list("DeviceAssignment")):
             await self.assignments.take_up(body)
         self._listed = True
@@ -230,7 +248,7 @@ class Agent:
         if not self._listed:  # list_bound wakes everything
             return Retry.ON_EVENT
         try:
-            return await (self.pools if uid in self.pools.objects else self.assignments).work(uid)
+            return await next((kind for kind in self._kinds if uid in kind.objects), self.assignments).work(uid)
         except ClusterError as error:
             log.warning("%s: not read: %s", uid, error)
             return Retry.BACKOFF
@@ -258,12 +276,14 @@ async def run_agent(agent: Agent, node: str, *pages: Pages) -> None:
         {
             (API_VERSION, "deviceassignments"): agent.seen,
             (API_VERSION, "nodevfpools"): agent.pool_seen,
+            (API_VERSION, "guests"): agent.guest_seen,
             (API_VERSION, "devicehosts"): agent.host_seen,
         },
     )
     selectors = {
         "deviceassignments": f"status.nodeName={node}",
         "nodevfpools": f"spec.nodeName={node}",
+        "guests": f"spec.nodeName={node}",
         "devicehosts": f"metadata.name={node}",
     }
     await runner.run(

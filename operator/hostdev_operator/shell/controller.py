@@ -22,6 +22,7 @@ from ..ports import Body, Clock, Cluster, ClusterError
 from ..reconcile.bound import Assignment
 from . import runner
 from .gone_nodes import GoneNodes
+from .guest_controller import GuestController
 from .objects import ObjectCache, parse
 from .pool_controller import FIELD_MANAGER, PoolController
 from .queue import KeyedQueue
@@ -47,8 +48,8 @@ class _Guests:
 class Controller:
     """One for the cluster. Runs in the event loop; decides from memory, writes by the API.
 
-    ``pools`` does the same for VFPools. ``grace``: seconds after which a deletion waits no longer for a node that has
-    no Node object; None: for ever (core/gone.py).
+    ``pools`` does the same for VFPools, ``guests`` for Guests. ``grace``: seconds after which a deletion waits no
+    longer for a node that has no Node object; None: for ever (core/gone.py).
     """
 
     def __init__(self, cluster: Cluster, clock: Clock, grace: float | None = None) -> None:
@@ -63,6 +64,7 @@ class Controller:
         self.queue = KeyedQueue(self._work)
         self._fates = GoneNodes(cluster, clock, grace, self._fate_changed)
         self.pools = PoolController(cluster, clock, self._wake_unbound, self._fates)
+        self.guests = GuestController(cluster, self._fates)
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
@@ -110,6 +112,7 @@ class Controller:
             if body["metadata"]["name"] not in self._hosts:
                 self.host_seen(None, body)
         await self.pools.list_all()
+        await self.guests.list_all()
         for body in await runner.listed(self._cluster, "DeviceAssignment"):
             self._take(body)
         self._listed = True
@@ -159,6 +162,7 @@ class Controller:
             if body and body.get("status", {}).get("nodeName") in (None, node):
                 self.queue.add(uid)
         self.pools.wake_all()
+        self.guests.wake_all()
 
     # -- one assignment -----------------------------------------------------------------------------------------
 

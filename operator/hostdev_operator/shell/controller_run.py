@@ -24,6 +24,7 @@ async def run_controller(controller: Controller, leadership: Leadership | None, 
             (API_VERSION, "devicehosts"): controller.host_seen,
             (API_VERSION, "vfpools"): pools.pool_seen,
             (API_VERSION, "nodevfpools"): pools.node_pool_seen,
+            (API_VERSION, "guests"): controller.guests.seen,
             ("", "v1", "namespaces"): controller.namespace_seen,
             ("", "v1", "nodes"): pools.node_seen,
         },
@@ -34,7 +35,8 @@ async def run_controller(controller: Controller, leadership: Leadership | None, 
             await leadership.taken()
         await controller.list_all()
 
-    tasks = (controller.queue.run, controller.pools.queue.run, *((leadership.run,) if leadership else ()))
+    queues = (controller.queue, controller.pools.queue, controller.guests.queue)
+    tasks = (*(queue.run for queue in queues), *((leadership.run,) if leadership else ()))
     try:
         await runner.run(registry, runner.settings({}), first, *tasks, pages=pages)
     except BaseExceptionGroup as group:

@@ -10,7 +10,7 @@ from ..ports import Body, Cluster, ClusterError
 
 OVERLAY = "manifests/overlays/default"
 _LABELS = {"app.kubernetes.io/name": "hostdev-operator"}
-_CRDS = "deviceassignments devicehosts nodevfpools vfpools"
+_CRDS = "deviceassignments devicehosts guests nodevfpools vfpools"
 _NOT_FOUND = 404
 
 
@@ -25,6 +25,7 @@ class Installation:
     pools: Sequence[Body]
     hosts: Sequence[Body]
     workloads: Sequence[Body]
+    guests: Sequence[Body] = ()
 
 
 async def installation(cluster: Cluster) -> Installation:
@@ -35,6 +36,7 @@ async def installation(cluster: Cluster) -> Installation:
         [*(await _objects(cluster, "VFPool") or ()), *(await _objects(cluster, "NodeVFPool") or ())],
         await _objects(cluster, "DeviceHost") or [],
         [body for body in workloads if (body["metadata"].get("labels") or {}).items() >= _LABELS.items()],
+        await _objects(cluster, "Guest") or (),
     )
 
 
@@ -51,11 +53,11 @@ def told(found: Installation) -> tuple[str, bool]:
     """In words, and whether something is left that has to go first."""
     if found.assignments is None and not found.workloads:
         return "It is not installed.\n", False
-    left = [*(found.assignments or ()), *found.pools]
+    left = [*(found.assignments or ()), *found.guests, *found.pools]
     orphans = [orphan for host in found.hosts for orphan in _orphans(host)]
     lines = [*map(_line, left), *orphans]
     steps = list(_steps(found, left, orphans))
-    head = "Left:" if lines else "No DeviceAssignment, no VFPool and no orphan is left."
+    head = "Left:" if lines else "No DeviceAssignment, no Guest, no VFPool and no orphan is left."
     return "\n".join([head, *lines, "Next:", *steps]) + "\n", bool(lines)
 
 
@@ -69,6 +71,9 @@ def _steps(found: Installation, left: Sequence[Body], orphans: Sequence[str]) ->
         yield "  What guests have is given back; with releasePolicy: Keep, set before, it stays (docs/adoption.md)."
     elif found.assignments:
         yield "  Wait: the lines above say for what. A running guest keeps devices until it is off (detach: WhenOff)."
+    elif "Guest" in staying:
+        yield "  Delete the Guests: kubectl delete guests --all --wait=false"
+        yield "  With deletionPolicy: Keep libvirt keeps them; Undefine undefines them (docs/guests.md)."
     elif "VFPool" in staying:
         yield "  Delete the pools: kubectl delete vfpools --all --wait=false"
     elif left:

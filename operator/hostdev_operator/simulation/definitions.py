@@ -1,11 +1,12 @@
-"""Definitions of made-up guests: what libvirt does to their PCI controllers and save images."""
+"""Definitions of made-up guests: what libvirt does to them, their PCI controllers and save images."""
 
 from __future__ import annotations
 
-from ..core import domain_xml, reasons
+from ..core import domain_xml, guest_xml, reasons
 from ..core.actions import AddController, DropSavedImage, RemoveController
 from ..core.errors import HostError
-from .host import FakeHost, insert, without_controller
+from ..core.guest import DefineGuest, ShutDownGuest, StartGuest, UndefineGuest
+from .host import FakeGuest, FakeHost, insert, without_controller
 
 
 class FakeDefinitions:
@@ -49,3 +50,42 @@ class FakeDefinitions:
         if guest is not None and guest.saved is not None:
             with self._host.change(f"drop_saved_image {guest.name}"):
                 guest.saved = None
+
+    def define_guest(self, step: DefineGuest) -> None:
+        self._reach("define_guest")
+        wanted = step.definition
+        guest = self._host.guests.get(wanted.uuid)
+        if any(g.name == wanted.name and g.uuid != wanted.uuid for g in self._host.guests.values()):
+            raise HostError(reasons.LIBVIRT_ERROR, f"domain '{wanted.name}' already exists with another uuid")
+        with self._host.change(f"define_guest {wanted.name}"):
+            xml = guest_xml.defined(wanted, guest.config if guest else None)
+            if guest is None:
+                self._host.guests[wanted.uuid] = FakeGuest(wanted.uuid, wanted.name, xml)
+            else:
+                guest.config = xml
+
+    def start_guest(self, step: StartGuest) -> None:
+        self._reach("start_guest")
+        guest = self._host.guests.get(step.uuid)
+        if guest is None:
+            raise HostError(reasons.GUEST_NOT_FOUND, f"no domain {step.uuid}")
+        if guest.live is None:
+            with self._host.change(f"start_guest {step.name}"):
+                self._host.start(step.uuid)
+
+    def shut_down_guest(self, step: ShutDownGuest) -> None:
+        self._reach("shut_down_guest")
+        guest = self._host.guests.get(step.uuid)
+        if guest is not None and guest.live is not None:
+            with self._host.change(f"shut_down_guest {step.name}"):
+                if guest.manner == "answers":
+                    self._host.stop(step.uuid)
+
+    def undefine_guest(self, step: UndefineGuest) -> None:
+        self._reach("undefine_guest")
+        guest = self._host.guests.get(step.uuid)
+        if guest is not None:
+            with self._host.change(f"undefine_guest {step.name}"):
+                guest.config = None
+                if guest.live is None:
+                    del self._host.guests[step.uuid]
