@@ -143,7 +143,7 @@ def test_removed_in_one_go_and_installed_again_nothing_is_touched(running: Runni
     refused = plane.kubectl("delete", "crd", "deviceassignments.hostdev.dev", "--wait=false", check=False)
     assert "make uninstall-check" in refused.stderr
     done = plane.kubectl("delete", "-k", OVERLAY, "--wait=false", check=False)
-    assert done.stderr.count("hostdev.dev/uninstall=confirmed") == 4, done.stderr
+    assert done.stderr.count("hostdev.dev/uninstall=confirmed") == 5, done.stderr
     system.wait("the namespace to be gone", lambda: plane.read(f"/api/v1/namespaces/{NAMESPACE}") is None, SECONDS)
     assert system.agent_pids() == []
     running.untouched()
