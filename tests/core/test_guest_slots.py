@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from hostdev_operator.core.guest_slots import free_slots
+from hostdev_operator.core.guest_slots import read_topology
 from hostdev_operator.core.slots import Slots
 from hostdev_operator.core.topology import CONVENTIONAL_SLOTS
 
@@ -40,7 +40,7 @@ def domain(machine: str, *devices: str, arch: str = "x86_64") -> str:
 
 
 def count(text: str) -> Slots:
-    return free_slots(etree.fromstring(text))
+    return read_topology(etree.fromstring(text)).slots(hot=True)
 
 
 # Root ports 1 to 6 at 00:02.0 to 00:02.5; the bridge sits in the first, so five are free.

@@ -12,7 +12,6 @@ from typing import cast
 
 from .pci import PciAddress
 from .pci_xml import Element, read_address
-from .slots import Slots
 from .topology import EXPRESS_ROOT, PORT, ROOT, Bus, Place, Topology
 
 #: ISA bridge, IDE, USB and power management of the PIIX3, of which XML shows some at most.
@@ -20,11 +19,6 @@ _PIIX3 = Place(PciAddress(0, 0, 1, 0), "the machine's own PIIX3 (ISA bridge, IDE
 #: The same of q35: ISA bridge, SATA, SMBus.
 _ICH9 = Place(PciAddress(0, 0, 0x1F, 0), "the machine's own ICH9 (ISA bridge, SATA, SMBus)")
 _X86 = ("i686", "x86_64")
-
-
-def free_slots(domain: Element) -> Slots:
-    """The slots that hot plug can fill."""
-    return read_topology(domain).slots(hot=True)
 
 
 def read_topology(domain: Element) -> Topology:

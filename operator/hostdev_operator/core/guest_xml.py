@@ -56,8 +56,9 @@ def asked(definition: Definition) -> str:
 def defined(definition: Definition, current: str | None) -> str:
     """The XML to be defined; ``current`` is the persistent one that is there. ValueError as asked()."""
     new = _asked(definition)
+    text = _text(new)
     if current is None:
-        tree = deepcopy(new)
+        tree = new
     else:
         tree = domain_xml.parse(current)
         known = domain_xml.asked_before(tree)
@@ -66,7 +67,7 @@ def defined(definition: Definition, current: str | None) -> str:
         _change_parts(tree, last, new)
         _change_devices(tree, last, new)
         _settle_boot(tree, new)
-    _remember(tree, _text(new))
+    _remember(tree, text)
     return _text(tree)
 
 

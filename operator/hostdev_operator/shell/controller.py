@@ -15,7 +15,6 @@ from ..core.authority import Grant, not_allowed
 from ..core.binding import Binding, bind
 from ..core.checks import Refusal
 from ..core.conditions import ACCEPTED, READY, condition
-from ..core.gone import Fate
 from ..core.mac import MacClaim, MacIndex
 from ..core.reasons import Retry
 from ..ports import Body, Clock, Cluster, ClusterError
@@ -223,9 +222,8 @@ class Controller:
         """Whether its node is gone for good. Without an administrator's word that is never enough to bind it elsewhere,
         nor for a deletion that the node's agent has seen: it was there then.
         """  # noqa: D205
-        fates = await self._fates.lost({str(obj.status.node_name): body})
         unanswered = obj.deleting and obj.status.observed_generation != obj.generation
-        return any(fate is Fate.GONE or unanswered for fate in fates.values())
+        return await self._fates.is_left(str(obj.status.node_name), body, unanswered=unanswered)
 
     async def _leave_behind(self, body: Body, obj: Assignment) -> None:
         """What the node had is not given back. The guest, by its UUID, gets its device wherever it is defined anew."""

@@ -117,6 +117,11 @@ class GoneNodes:
         fates = {node: await self._ask(node, bodies[node]) for node in sorted(suspects)}
         return {node: found for node, found in fates.items() if found >= Fate.OVERDUE}
 
+    async def is_left(self, node: str, body: Body, *, unanswered: bool) -> bool:
+        """Whether an object waits for a node that is gone for good; if it is ``unanswered``, overdue is enough."""
+        fates = await self.lost({node: body})
+        return any(fate is Fate.GONE or unanswered for fate in fates.values())
+
     async def _ask(self, node: str, body: Body) -> Fate:
         """Before anything is taken from a node. A watch can miss that a Node went, so memory is not believed there."""
         evidence = replace(self._evidence(node, body), node=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from ..api.guest import GUEST_FINALIZER
-from ..core.gone import Fate
 from ..core.reasons import NODE_GONE, Retry
 from ..ports import Body, Cluster, ClusterError
 from . import runner
@@ -78,9 +77,8 @@ class GuestController:
 
     async def _is_lost(self, node: str, body: Body) -> bool:
         """Whether its node is gone for good; overdue is enough if its agent has not answered the deletion."""
-        fates = await self._fates.lost({node: body})
         unanswered = (body.get("status") or {}).get("observedGeneration") != body["metadata"]["generation"]
-        return any(fate is Fate.GONE or unanswered for fate in fates.values())
+        return await self._fates.is_left(node, body, unanswered=unanswered)
 
     async def _set_finalizers(self, body: Body, finalizers: list[str]) -> None:
         updated = await self._cluster.set_finalizers(body, finalizers)

@@ -13,7 +13,7 @@ from ..ports import Body, Cluster, Host
 from ..reconcile.bound import Assignment
 from ..reconcile.guests import BoundGuest, GuestReconciler, GuestResult
 from .watched import Watched, is_deleting
-from .work import Calls, Work
+from .work import Calls, Work, in_order
 
 #: What the end of one clears of its status.
 _GIVEN_BACK = ("nodeName", "domainUUID", "state", "pendingRun")
@@ -50,7 +50,7 @@ class GuestWork(Work[BoundGuest]):
             if obj.status.node_name is not None:
                 await self._cleared(body, _GIVEN_BACK, "guest: cleared")
             return
-        old, new = _in_order(obj.status), _in_order(result.status)
+        old, new = in_order(obj.status), in_order(result.status)
         if new == old:
             return
         await self._write(body, result.status.wire())
@@ -76,11 +76,6 @@ def waiting(wish: GuestWish, assignments: Watched[Assignment]) -> str | None:
         if ready.status != "True":
             return f"{what} is not Ready: {ready.reason}: {ready.message}"
     return None
-
-
-def _in_order(status: GuestStatus) -> GuestStatus:
-    """For comparing: the API server merges the list of conditions as it likes."""
-    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda c: c.type))})
 
 
 def parse_guest(body: Body) -> BoundGuest:

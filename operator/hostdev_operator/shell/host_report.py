@@ -18,7 +18,7 @@ from ..core.settings import Settings
 from ..ports import Body, Cluster, ClusterError
 from ..reconcile.host import HostReporter
 from . import runner
-from .work import FIELD_MANAGER
+from .work import FIELD_MANAGER, in_order
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class HostReport:
         """An event of the watch; whether what the administrator says has changed. Gone: nothing is said any more."""
         if body["metadata"]["name"] != self._node:
             return False
-        self._written = event != "DELETED" and _in_order(_status(body)) == _in_order(self.status)
+        self._written = event != "DELETED" and in_order(_status(body)) == in_order(self.status)
         if not self._written:  # somebody else has changed or deleted it
             self.dirty.set()
         settings = Settings.of(_spec(None if event == "DELETED" else body))
@@ -180,11 +180,6 @@ def _status(body: Body | None) -> DeviceHostStatus:
         return DeviceHostStatus.model_validate((body or {}).get("status") or {})
     except ValueError:  # of another version of the CRD: it is written anew
         return DeviceHostStatus()
-
-
-def _in_order(status: DeviceHostStatus) -> DeviceHostStatus:
-    """For comparing: the API server merges the list of conditions as it likes."""
-    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda c: c.type))})
 
 
 def _spec(body: Body | None) -> DeviceHostSpec | None:

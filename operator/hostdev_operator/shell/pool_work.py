@@ -11,7 +11,7 @@ from ..core.reasons import Retry
 from ..ports import Body, Cluster, Host
 from ..reconcile.pools import NodePool, PoolReconciler, PoolResult
 from .watched import Watched, is_deleting
-from .work import Calls, Work
+from .work import Calls, Work, in_order
 
 #: What a release clears of a pool's status: that the node has it, and what stood on the host and in the journal.
 _GIVEN_BACK = ("nodeName", "record", "pf", "vfs", "counts", "network", "settled")
@@ -59,18 +59,13 @@ class PoolWork(Work[NodePool]):
             return
         if result.corrected:
             await self._tell(body, "DriftCorrected", result.corrected, warning=True)
-        old, new = _in_order(obj.status), _in_order(result.status)
+        old, new = in_order(obj.status), in_order(result.status)
         if new == old:
             return
         await self._write(body, result.status.wire())
         self._host.boundary(f"{'pool release' if obj.deleting else 'pool'}: status written")
         self._calls.news(obj.uid)
         await self._tell_ready(body, new.conditions, old.conditions)
-
-
-def _in_order(status: NodeVFPoolStatus) -> NodeVFPoolStatus:
-    """For comparing: the API server merges the list of conditions as it likes."""
-    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda c: c.type))})
 
 
 def parse_pool(body: Body) -> NodePool:

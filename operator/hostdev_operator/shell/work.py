@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..api.common import Conditions
+from ..api.devicehost import DeviceHostStatus
+from ..api.guest import GuestStatus
+from ..api.vfpool import NodeVFPoolStatus
 from ..core import conditions
 from ..core.errors import HostError
 from ..core.reasons import Retry
@@ -22,6 +25,8 @@ FIELD_MANAGER = "hostdev-agent"
 _OUTDATED = (404, 409)
 
 T = TypeVar("T")
+#: What has conditions in its status.
+S = TypeVar("S", DeviceHostStatus, GuestStatus, NodeVFPoolStatus)
 
 
 @dataclass(frozen=True)
@@ -102,3 +107,8 @@ class Work(ABC, Generic[T]):
 
     async def _tell(self, body: Body, reason: str, message: str, *, warning: bool) -> None:
         await self._cluster.event(body, warning=warning, reason=reason, message=message)
+
+
+def in_order(status: S) -> S:
+    """For comparing: the API server merges the list of conditions as it likes."""
+    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda c: c.type))})
