@@ -58,6 +58,12 @@ def network_of_a_pool(engine: Engine) -> str:
     return Guests(engine.host, Settings()).run(networks=[{"network": "lan"}])
 
 
+def network_in_domain_xml(engine: Engine) -> str:
+    engine.host.networks.define(POOL_NETWORK)
+    nic = "<interface type='network'><source network='lan'/></interface>"
+    return Guests(engine.host, Settings()).run(domainXML=f"<domain><devices>{nic}</devices></domain>")
+
+
 def stops(engine: Engine) -> str:
     guests = Guests(engine.host, Settings())
     assert guests.run() == "AsAsked"

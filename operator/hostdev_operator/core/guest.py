@@ -162,8 +162,8 @@ def _name_taken(wish: GuestWish, host: Observation) -> Refusal | None:
 
 def _pool_named(wish: GuestWish, host: Observation) -> Refusal | None:
     """A NIC of such a network would take any VF, with no assignment that says so."""
-    pools = {pool.name for pool in host.pools}
-    name = next((n.network for n in wish.spec.networks if n.network in pools), None)
+    named = guest_xml.networks(wish.definition)
+    name = next((pool.name for pool in host.pools if pool.name in named), None)
     if name is None:
         return None
     text = f"network {name} of guest {wish.domain_name} hands out VFs: make a DeviceAssignment with source.pool for it"

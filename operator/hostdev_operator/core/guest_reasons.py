@@ -22,8 +22,8 @@ DOMAIN_XML_UNUSABLE = _row("DomainXMLUnusable", Retry.ON_EVENT,
     "spec.domainXML cannot be taken: it is no XML, or has something that spec or DeviceAssignments say.",
     "Change what the message names.")
 POOL_NEEDS_ASSIGNMENT = _row("PoolNeedsAssignment", Retry.ON_EVENT,
-    "A network in spec.networks hands out VFs.",
-    "Make a DeviceAssignment with source.pool for this guest, and take the network out of spec.networks.")
+    "A network in spec.networks, or of a NIC in spec.domainXML, hands out VFs.",
+    "Make a DeviceAssignment with source.pool for this guest, and take the NIC out of the Guest.")
 APPROVAL_UNSUPPORTED = _row("ApprovalUnsupported", Retry.ON_EVENT,
     "The DeviceHost's spec.approval is Manual, and there are no approvals of Guests.",
     "Make the guest by hand (virsh define, virt-install), or set spec.approval of the DeviceHost to Automatic.")

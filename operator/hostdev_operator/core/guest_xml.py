@@ -53,6 +53,12 @@ def asked(definition: Definition) -> str:
     return _text(_asked(definition))
 
 
+def networks(definition: Definition) -> frozenset[str]:
+    """The libvirt networks of all NICs, those of domainXML too. ValueError as asked()."""
+    sources = _asked(definition).iterfind("devices/interface[@type='network']/source")
+    return frozenset(name for source in sources if (name := source.get("network")))
+
+
 def defined(definition: Definition, current: str | None) -> str:
     """The XML to be defined; ``current`` is the persistent one that is there. ValueError as asked()."""
     new = _asked(definition)
